@@ -10,6 +10,8 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
 export CARGO_TARGET_DIR=$target/helpers
+# what .ci/run sets is for the workspace
+unset "${!CARGO_PROFILE_RELEASE_@}"
 
 for helper in "$root"/helpers/*/; do
   name=$(basename "$helper")

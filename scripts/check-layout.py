@@ -24,13 +24,17 @@ EDGES = {
     "stockade-jail": set(),
     "stockade-attack": {"stockade-jail"},
     "stockade-supervisor": {"stockade-jail", "stockade-limits", "stockade-protocol"},
-    "stockade-rpc": {"stockade-auth", "stockade-http", "stockade-limits", "stockade-protocol", "stockade-supervisor"},
+    "stockade-rpc": {
+        "stockade-audit", "stockade-callers", "stockade-http", "stockade-instance", "stockade-limits", "stockade-protocol",
+        "stockade-supervisor",
+    },
     "stockade-sqlite": {"stockade-jail"},
     "stockade-state": {"stockade-limits"},
     "stockade-audit": set(),
     "stockade-auth": {"stockade-limits"},
     "stockade-usage": {"stockade-audit", "stockade-auth"},
     "stockade-http": set(),
+    "stockade-callers": {"stockade-auth", "stockade-http", "stockade-limits"},
     "stockade-wireguard": set(),
     "stockade-broker": {"stockade-http", "stockade-limits", "stockade-wireguard"},
     "stockade-door": set(),
@@ -54,7 +58,7 @@ EDGES = {
         "stockade-html", "stockade-http", "stockade-instance", "stockade-limits", "stockade-profile", "stockade-protocol", "stockade-state", "stockade-supervisor", "stockade-tls",
         "stockade-trace", "stockade-transpile", "stockade-usage", "stockade-watch", "stockade-wireguard",
     },
-    "stockade-mcp": set(),
+    "stockade-mcp": {"stockade-auth", "stockade-callers", "stockade-http", "stockade-limits"},
     "stockade-html": set(),
     "stockade-profile": set(),
     "stockade-realm": {"stockade-html", "stockade-protocol"},
@@ -63,13 +67,14 @@ EDGES = {
         "stockade-supervisor",
     },
     "stockade-inspector": set(),
+    "stockade-snapshot": set(),
     "stockade-isolate": {
         "stockade-inspector", "stockade-jail", "stockade-limits", "stockade-profile", "stockade-protocol",
-        "stockade-realm", "stockade-supervisor", "stockade-transpile",
+        "stockade-realm", "stockade-snapshot", "stockade-supervisor", "stockade-transpile",
     },
     "stockade-host": {
         "stockade-host-realm", "stockade-inspector", "stockade-limits",
-        "stockade-protocol", "stockade-realm", "stockade-supervisor", "stockade-transpile",
+        "stockade-protocol", "stockade-realm", "stockade-snapshot", "stockade-supervisor", "stockade-transpile",
     },
     "stockade": {
         "stockade-attack", "stockade-audit", "stockade-auth", "stockade-broker", "stockade-capability", "stockade-config", "stockade-grants",
@@ -83,6 +88,7 @@ EDGES = {
 # crates that may name `v8::` and `deno_core::`, and have them as dependencies
 KNOWS_V8 = {
     "stockade-host", "stockade-host-realm", "stockade-inspector", "stockade-isolate", "stockade-realm",
+    "stockade-snapshot",
 }
 
 # crate: the folder in it that may hold `unsafe`; all others forbid it through the workspace's lints
@@ -90,8 +96,12 @@ MAY_USE_UNSAFE = {
     "stockade-attack": "src/sys",
     "stockade-isolate": "src/sys",
     "stockade-jail": "src/sys",
+    "stockade-snapshot": "src/sys",
     "stockade-sqlite": "src/sys",
 }
+
+# a program that linked it would have no random numbers: build scripts only
+BUILD_ONLY = "stockade-snapshot"
 
 # crate: modules that stand in circles, which are to become fewer; a module and its submodule form no circle
 CIRCLES = {
@@ -143,6 +153,8 @@ def check_manifest(crate, path, workspace):
             breach(path, f"{name} may not depend on {dependency}")
         if dependency in V8_PACKAGES and name not in KNOWS_V8:
             breach(path, f"{name} may not depend on {dependency}: only {sorted(KNOWS_V8)} know V8")
+    if BUILD_ONLY in manifest.get("dependencies", {}) or BUILD_ONLY in manifest.get("dev-dependencies", {}):
+        breach(path, f"{BUILD_ONLY} is for build scripts only")
     if name != "workspace-hack" and "workspace-hack" not in manifest.get("dependencies", {}):
         breach(path, "must depend on workspace-hack: scripts/unify-features.py says why")
     lints = manifest.get("lints", {})

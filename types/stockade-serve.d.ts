@@ -76,6 +76,8 @@ declare module "cloudflare:workers" {
   export abstract class RpcPromise {}
   /** The same object that handlers receive as `env`. */
   export const env: any;
+  /** `ctx.waitUntil` of the handler that this is called in. Throws a `TypeError` outside of handlers. */
+  export function waitUntil(promise: unknown): void;
 }
 
 // ---- Connections ----

@@ -23,7 +23,7 @@ export interface ToolContext {
 }
 
 /** A function of the host. Its input is JSON from the guest, so it is not to be trusted. What it throws reaches the guest as an
- * `Error` with the same `name` and `message`; the stack does not. */
+ * `Error` with the same `name`, `message` and `code`; the stack does not. */
 export type ToolFunction = (input: any, context: ToolContext) => unknown;
 
 /** A tool with a description. */
@@ -62,6 +62,9 @@ export interface Grants {
 export interface SandboxOptions extends Grants {
   /** Default: `"container"`. */
   level?: Level;
+  /** Code that runs before each run in its isolate, in a session when the isolate starts. What it sets as properties of
+   * `globalThis` is there for the code of the run, which keeps its own lines. It is compiled once. */
+  prelude?: string;
   /** How many isolates are kept ready, so that a run begins fast. Default: 1. */
   pool?: number;
   /** The socket of a running `stockade supervise --socket PATH`. Without it, this process starts a supervisor of its own. */
@@ -126,8 +129,8 @@ export class GuestError extends Error {
   /** The place in it as it was given, from 1. */
   readonly line?: number;
   readonly column?: number;
-  /** The property `code` of what the guest threw. */
-  readonly code?: string | number;
+  /** The property `code` of what the guest threw, if it is a text or a number. */
+  readonly code?: string;
 }
 
 export type ErrorKind =
@@ -142,10 +145,13 @@ export type ErrorKind =
   | "policy_violation"
   | "crashed"
   | "not_started"
+  | "prelude_failed"
   | (string & {});
 
 /** Why a run has no outcome: invalid options, a limit of the supervisor, no supervisor, or one that ended. */
 export class StockadeError extends Error {
+  /** `closed`, `foreign_socket`, `no_program`, `no_supervisor`, `protocol`, `session_ended`, `supervisor_ended`, `too_large`, or a
+   * word of the supervisor, such as `invalid_params` or `too_many`. */
   readonly kind: string;
   readonly limit?: unknown;
   readonly fix?: string;
@@ -154,7 +160,8 @@ export class StockadeError extends Error {
 /** A run that has begun: a promise of its outcome. It rejects with a `StockadeError`, or with the reason of an aborted signal.
  * What the guest throws is in the outcome. */
 export interface Run<T = any> extends Promise<Outcome<T>> {
-  /** The console's lines as they come, for one reader. Has to be read before the next `await`. */
+  /** The console's lines as they come, for one reader, which throws after the last line if the run rejects. Has to be read
+   * before the next `await`. */
   readonly console: AsyncIterable<ConsoleLine>;
   /** Ends the run. Its outcome has an error of the kind `cancelled`. */
   cancel(): void;

@@ -6,10 +6,8 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
-use deno_core::snapshot::{CreateSnapshotOptions, create_snapshot};
-use deno_core::{Extension, ExtensionFileSource, ExtensionFileSourceCode, JsRuntime, v8};
+use deno_core::{Extension, ExtensionFileSource, ExtensionFileSourceCode};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -17,30 +15,16 @@ fn main() -> Result<()> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     let lazy_scripts = sources(|extension| &extension.lazy_loaded_js_files);
     let lazy_modules = sources(|extension| &extension.lazy_loaded_esm_files);
-    // While this isolate lives, the snapshot is made on V8's own read-only heap and adds nothing to it.
-    // All isolates of a process share that heap, so snapshots that agree on it can be used together.
-    JsRuntime::init_platform(None);
-    std::mem::forget(v8::Isolate::new(v8::CreateParams::default()));
-    let made = create_snapshot(
-        CreateSnapshotOptions {
-            cargo_manifest_dir: env!("CARGO_MANIFEST_DIR"),
-            startup_snapshot: None,
-            skip_op_registration: false,
-            extensions: stockade_host_realm::extensions(),
-            extension_transpiler: Some(Rc::new(|specifier, source| {
-                let source = source.as_str().to_owned();
-                let code = without_types(specifier.as_ref(), &source).unwrap_or(source);
-                Ok((code.into(), None))
-            })),
-            with_runtime_cb: None,
-        },
-        None,
+    let made = stockade_snapshot::make(
+        stockade_host_realm::extensions(),
+        Some(without_types),
+        "",
+        &out.join("host.snapshot"),
     )?;
-    fs::write(out.join("host.snapshot"), &made.output)?;
-    for file in made.files_loaded_during_snapshot {
+    for file in made.files {
         println!("cargo:rerun-if-changed={}", file.display());
     }
-    let consumed: HashSet<String> = made.consumed_lazy_specifiers.into_iter().collect();
+    let consumed: HashSet<String> = made.consumed.into_iter().collect();
     let mut table = String::new();
     write_table(&out, &mut table, "LAZY_SCRIPTS", lazy_scripts, &consumed)?;
     write_table(&out, &mut table, "LAZY_MODULES", lazy_modules, &consumed)?;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds V8's static library on Debian from package registries alone: V8's sources and ICU's data are in
-# crates that Cargo.lock names; clang, lld and ninja come from Debian, gn from Debian unstable, run under
-# that release's own libc. Every step is kept, so an interrupted build goes on where it stopped.
+# Builds V8's static library on Debian from package registries alone: V8's sources are in the crate that Cargo.lock names, and
+# ICU's data in deno_core_icudata; clang, lld and ninja come from Debian, gn from Debian unstable, run under that release's
+# own libc. Every step is kept, so an interrupted build goes on where it stopped.
 #
 #   build.sh VERSION TARGET WORK_FOLDER OUTPUT.a.gz      (called by scripts/setup-v8.sh)
 #
@@ -94,21 +94,27 @@ fetch_gn() {
   "$gn/gn" --version >/dev/null || die "gn from Debian unstable does not start; remove $gn and try again"
 }
 
+# folder_of CRATE MANIFEST_FOLDER OPTIONS...: where cargo keeps the sources of a dependency of that manifest.
+folder_of() {
+  local crate=$1 folder=$2
+  shift 2
+  cd "$folder" && cargo metadata --format-version 1 "$@" | python3 -c '
+import json, os, sys
+print(*(os.path.dirname(p["manifest_path"]) for p in json.load(sys.stdin)["packages"] if p["name"] == sys.argv[1]))' "$crate"
+}
+
 copy_sources() {
-  local packages v8 icu_data icu_release
+  local v8 icu_data icu_release
   # sources with other patches are copied afresh
   [[ -e $work/source/.ready && $(cat "$work/source/.ready") == "$patches" ]] && return
   say "fetching V8's sources from the crate registry"
-  packages=$(cd "$root" && cargo metadata --locked --format-version 1 --filter-platform "$target") ||
-    die "cargo could not fetch the crates that Cargo.lock names"
-  { read -r v8 && read -r icu_data; } < <(python3 -c '
-import json, os, sys
-folders = {p["name"]: os.path.dirname(p["manifest_path"]) for p in json.load(sys.stdin)["packages"]}
-print(folders["v8"], folders["deno_core_icudata"], sep="\n")' <<<"$packages") ||
-    die "Cargo.lock names no v8 or no deno_core_icudata"
-  # the data must fit the library: deno_core_icudata 0.77.x is for ICU 77
+  v8=$(folder_of v8 "$root" --locked --filter-platform "$target") || die "cargo could not fetch the crate v8 that Cargo.lock names"
+  # The data must fit the library: deno_core_icudata 0.77.x is for ICU 77. No program links that crate.
   icu_release=$(awk '/define U_ICU_VERSION_MAJOR_NUM/ { print $3 }' "$v8/third_party/icu/source/common/unicode/uvernum.h")
-  [[ $icu_data == */deno_core_icudata-0.$icu_release.* ]] || die "V8 $version wants the data of ICU $icu_release, Cargo.lock has ${icu_data##*/}"
+  mkdir -p "$work/icu-data"
+  printf '[package]\nname = "icu-data"\nedition = "2024"\n[lib]\npath = "none.rs"\n[dependencies]\ndeno_core_icudata = "0.%s"\n[workspace]\n' \
+    "$icu_release" >"$work/icu-data/Cargo.toml"
+  icu_data=$(folder_of deno_core_icudata "$work/icu-data") || die "cargo could not fetch deno_core_icudata 0.$icu_release, the data of V8's ICU"
 
   rm -rf "$work/source"
   cp -r "$v8" "$work/source"

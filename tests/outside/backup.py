@@ -1,6 +1,7 @@
 """`stockade backup` and `stockade restore`: backups of a server under load, that are killed, cut and changed."""
 
 import json
+import os
 import random
 import re
 import signal
@@ -51,10 +52,10 @@ deployments: {{ folder: ./deployments }}
 logging: {{ access: false, level: warn }}
 """)
 
-    def start(self):
+    def start(self, **options):
         self.log = open(self.folder / "log.txt", "ab")
         self.process = subprocess.Popen([self.binary, "serve", "stockade.yaml"], cwd=self.folder, stdout=self.log,
-                                        stderr=subprocess.STDOUT)
+                                        stderr=subprocess.STDOUT, **options)
         until = time.monotonic() + 60
         while time.monotonic() < until and self.process.poll() is None:
             try:
@@ -188,6 +189,37 @@ def checks(pages):
         other.stop()
         return None if a == b and a >= known["before"] else f"the counters are {a} and {b}"
 
+    def other_layout():
+        """Onto a machine whose server has another user, and whose stores are elsewhere."""
+        if os.geteuid() != 0:
+            return None, "not here: files of another user need root"
+        user = 54321
+        third = Site(folder / f"third-{time.monotonic_ns()}", str(pages.binary))
+        config = third.folder / "stockade.yaml"
+        text = config.read_text().replace("./audit", "./data/audit").replace("./usage.db", "./data/used.db")
+        text = text.replace("./deployments", "./data/versions")
+        config.write_text(text + "state: { path: ./data/shared.db }\nlimits: { quotas: ./data/counted.db }\n"
+                          "api_keys: { path: ./data/k.db, pepper: ./data/k.pepper }\ncontrol: ./data/control\n")
+        (third.folder / "data").mkdir()
+        for path in [third.folder, *third.folder.rglob("*")]:
+            os.chown(path, user, user)
+        # On the way to the folder.
+        folder.chmod(0o711)
+        done = third.run("restore", str(one.folder / "backup.tar"))
+        if done.returncode:
+            return done.stderr
+        others = [str(path) for path in third.folder.rglob("*") if path.stat().st_uid != user]
+        if others:
+            return f"files of another user: {others}"
+        try:
+            a, b = third.start(user=user, group=user, extra_groups=[])
+            verified = third.run("keys", "verify", input=known["key"] + "\n")
+        finally:
+            third.stop()
+        found = sorted(path.name for path in (third.folder / "data").iterdir())
+        if verified.returncode or a != b or a < known["before"] or not {"shared.db", "used.db", "k.pepper"} <= set(found):
+            return f"the counters are {a} and {b}, the key {verified.stdout}{verified.stderr}, the files {found}"
+
     def killed():
         """A kill at any instant leaves the old backup or the new one."""
         backup = one.folder / "backup.tar"
@@ -248,6 +280,7 @@ def checks(pages):
         ("a backup is restored elsewhere, as of one instant", restored),
         ("a restore under a running server is refused", running_is_refused),
         ("a restore keeps what it replaces", existing_is_kept),
+        ("a backup is restored for another user, at other places", other_layout),
         ("a backup that is killed leaves the old or the new one", killed),
         ("a damaged backup is refused", damaged_is_refused),
         ("a backup goes through a pipe", piped),

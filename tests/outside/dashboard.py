@@ -1,14 +1,18 @@
 """The dashboard of the admin API in Chromium, driven by Playwright: what an operator does with it, by pointer and by
 keyboard, and what a hostile site and a hostile client can make of it. axe-core checks each page in both themes."""
 
+import io
+import json
 import math
 import re
 import secrets
 import shutil
 import subprocess
+import tarfile
 import threading
 import urllib.error
 import urllib.request
+import zipfile
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
@@ -46,7 +50,8 @@ class Dashboard(Server):
                 "code": str(code), "urls": ["hostile.localhost"], "state": True,
                 "limits": {"memory": "128mb", "cpu": "200ms", "timeout": "5s"},
             },
-            "closed": {"code": str(HERE / "site/index.js"), "urls": ["closed.localhost"], "auth": True},
+            "closed": {"code": str(HERE / "site/index.js"), "urls": ["closed.localhost"], "auth": True,
+                       "rate_limits": [{"by": "key", "requests": "2/day"}]},
         }
 
     def ask(self, site, path, key=None):
@@ -210,6 +215,28 @@ def keys(browser):
     taken = page.evaluate("window.taken")
     page.context.close()
     return f"a key's name ran as script: {taken}" if taken else None
+
+
+def limits(browser):
+    """the use of a client is shown by its key, and a counter is set back"""
+    server, page = browser.server, browser.page()
+    places = ["--store", str(server.folder / "keys.db"), "--pepper", str(server.folder / "keys.pepper")]
+    made = subprocess.run([server.binary, "keys", "create", "limited", "--scope", "read", "--json", *places],
+                          check=True, capture_output=True, text=True)
+    key = json.loads(made.stdout)
+    statuses = [server.ask("closed", "/", key["key"])[0] for _ in range(3)]
+    if statuses != [200, 200, 429]:
+        return f"the site answered {statuses}"
+    open_page(page, "instances/closed")
+    page.get_by_label("Use of a client").fill(key["id"])
+    page.keyboard.press("Enter")
+    row = page.get_by_role("group", name="Limits of clients").get_by_role("row").filter(has_text="key-requests")
+    expect(row.locator("td").nth(3)).to_have_text("0")
+    row.get_by_role("button", name="Set back").click()
+    expect(row.locator("td").nth(3)).to_have_text("2")
+    page.context.close()
+    status = server.ask("closed", "/", key["key"])[0]
+    return None if status == 200 else f"after that the site answered {status}"
 
 
 def hostile(browser):
@@ -389,6 +416,71 @@ def deployment(browser):
     return None if said == "hello\n" else f"after the roll back the site says {said!r}"
 
 
+def archives(browser):
+    """a zip archive is dropped on the form, a tar.gz archive is chosen by the keyboard, and text or an archive that leads out is refused"""
+    server, page = browser.server, browser.page()
+    open_page(page, "deployments")
+    page.get_by_label("instance").select_option("site")
+    form = page.locator("section", has=page.locator("#upload"))
+    field, message, send = form.get_by_label("Archive"), form.get_by_label("Message"), form.get_by_role("button", name="Upload")
+    row = lambda mark: page.get_by_role("group", name="Versions").get_by_role("row").filter(has_text=mark)
+    code = lambda mark: f"export default {{ fetch: () => new Response('version {mark}') }};"
+    zipped, tarred = secrets.token_hex(4), secrets.token_hex(4)
+
+    drop(form, "site.zip", zip_of("index.js", code(zipped)))
+    expect(form.locator(".over")).to_have_count(0)
+    message.fill(zipped)
+    send.click()
+    row(zipped).get_by_role("button", name="Deploy").click()
+    page.get_by_role("dialog").get_by_role("button", name="Deploy").click()
+    expect(row(zipped)).to_contain_text("100 %")
+    if (said := server.ask("site", "/")[1]) != f"version {zipped}":
+        return f"the site says {said!r}"
+    page.get_by_role("button", name="Roll back").click()
+    page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
+    expect(row(zipped)).to_contain_text("none")
+
+    field.focus()
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files({"name": "site.tgz", "mimeType": "", "buffer": tar_gz_of("index.js", code(tarred))})
+    message.fill(tarred)
+    page.keyboard.press("Enter")
+    expect(row(tarred)).to_contain_text("none")
+
+    for name, content, why in (("site.zip", b"text", "is not an archive"), ("site.zip", zip_of("../out.js", ""), "out.js")):
+        field.set_input_files({"name": name, "mimeType": "application/zip", "buffer": content})
+        send.click()
+        expect(form.get_by_role("alert")).to_contain_text(why)
+    page.context.close()
+    return None
+
+
+def drop(form, name, content):
+    """Drops a file on a form, as a file manager does."""
+    form.locator("form").evaluate("""(form, [name, bytes]) => {
+        const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File([Uint8Array.from(bytes)], name));
+        for (const kind of ["dragover", "drop"]) form.dispatchEvent(new DragEvent(kind, { dataTransfer, bubbles: true, cancelable: true }));
+    }""", [name, list(content)])
+
+
+def zip_of(name, text):
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        archive.writestr(name, text)
+    return written.getvalue()
+
+
+def tar_gz_of(name, text):
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w:gz") as archive:
+        member = tarfile.TarInfo(name)
+        member.size = len(text)
+        archive.addfile(member, io.BytesIO(text.encode()))
+    return written.getvalue()
+
+
 def profile(browser):
     """a CPU profile is recorded, drawn as a flame graph and downloaded"""
     page = browser.page()
@@ -445,8 +537,8 @@ def fits(browser):
 def checks(server):
     browser = Browser(server)
     try:
-        for check in (login, session, policy, kill, mirrors, keys, hostile, refused, state, search, configuration, deployment, profile,
-                      keyboard):
+        for check in (login, session, policy, kill, mirrors, keys, limits, hostile, refused, state, search, configuration, archives,
+                      deployment, profile, keyboard):
             yield check.__doc__.strip().rstrip("."), lambda check=check: check(browser)
         yield "axe-core finds nothing serious on any page, in both themes", lambda: accessible(browser)
         yield "every page fits a phone's width, and nothing moves while it loads", lambda: fits(browser)

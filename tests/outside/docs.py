@@ -17,10 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 # Programs that this machine should not run, or that are tried elsewhere.
 ELSEWHERE = {
     "apt-get": "installs on the machine",
-    "systemctl": "needs systemd as the first process",
-    "systemd-run": "needs systemd as the first process",
-    "journalctl": "needs systemd as the first process",
-    "deploy/systemd/upgrade.sh": "needs systemd as the first process; the group `upgrade` tries what it relies on",
+    "systemctl": "needs systemd as the first process; the group `systemd` has one",
+    "systemd-run": "needs systemd as the first process; the group `systemd` has one",
+    "journalctl": "needs systemd as the first process; the group `systemd` has one",
     "podman": "needs an engine; the group `images` runs it where there is one",
     "docker": "needs an engine; the group `images` runs podman where there is one",
     "deploy/oci/build.sh": "needs packages; the group `images` runs it where there are some",

@@ -73,6 +73,35 @@ def invalid(objects):
     return "\n".join(wrong) or None
 
 
+def unrestricted(objects):
+    """What of the pods breaks the Pod Security Standard `restricted`, https://kubernetes.io/docs/concepts/security/pod-security-standards/."""
+    wrong = []
+    for one in objects:
+        spec = one.get("spec", {}).get("template", {}).get("spec")
+        if not spec:
+            continue
+        pod = spec.get("securityContext", {})
+        wrong += [key for key in ("hostNetwork", "hostPID", "hostIPC") if spec.get(key)]
+        kinds = {key for volume in spec.get("volumes", []) for key in volume if key != "name"}
+        wrong += kinds - {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+        for container in [*spec["containers"], *spec.get("initContainers", [])]:
+            own = container.get("securityContext", {})
+            both = {**pod, **own}
+            wrong += [key for key, fits in {
+                "privileged": not own.get("privileged"),
+                "allowPrivilegeEscalation": own.get("allowPrivilegeEscalation") is False,
+                "runAsNonRoot": both.get("runAsNonRoot") is True,
+                "runAsUser": both.get("runAsUser") != 0,
+                "seccompProfile": both.get("seccompProfile", {}).get("type") in ("RuntimeDefault", "Localhost"),
+                "appArmorProfile": both.get("appArmorProfile", {}).get("type") in (None, "RuntimeDefault", "Localhost"),
+                "capabilities.drop": "ALL" in own.get("capabilities", {}).get("drop", []),
+                "capabilities.add": set(own.get("capabilities", {}).get("add", [])) <= {"NET_BIND_SERVICE"},
+                "hostPort": not any(port.get("hostPort") for port in container.get("ports", [])),
+            }.items() if not fits]
+        return f"not `restricted`: {wrong}" if wrong else None
+    return "there is no pod"
+
+
 def configuration(objects, binary):
     """What `stockade check` says of the configuration, if it is not right."""
     for one in objects:
@@ -126,6 +155,8 @@ def checks(pages):
     if shutil.which("kubectl") or shutil.which("kustomize"):
         for folder in ("base", "overlays/container"):
             named.append((f"kustomize {folder} is valid", lambda folder=folder: invalid(kustomize(folder))))
+            named.append((f"kustomize {folder} fits the Pod Security Standard `restricted`",
+                          lambda folder=folder: unrestricted(kustomize(folder))))
             named.append((f"kustomize {folder} has a configuration that is right",
                           lambda folder=folder: configuration(kustomize(folder), pages.binary)))
         for folder, values in (("base", {}), ("overlays/container", {"isolation": "container"})):
@@ -144,6 +175,8 @@ def checks(pages):
     named.append(("helm lint", lint))
     for name, values in USES.items():
         named.append((f"helm template, {name}, is valid", lambda values=values: invalid(chart(values))))
+        named.append((f"helm template, {name}, fits the Pod Security Standard `restricted`",
+                      lambda values=values: unrestricted(chart(values))))
         named.append((f"helm template, {name}, has a configuration that is right",
                       lambda values=values: configuration(chart(values), pages.binary)))
 

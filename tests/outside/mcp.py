@@ -11,10 +11,7 @@ import tempfile
 from pathlib import Path
 
 from docs import Pages
-from server import HERE
-
-# Of Node, for `@modelcontextprotocol/client`.
-OLDEST = 20
+from server import HERE, NODE_20
 
 
 class Clients(Pages):
@@ -30,7 +27,7 @@ class Clients(Pages):
         return super().__enter__()
 
     def run(self, *name):
-        environment = {**os.environ, "STOCKADE": str(self.binary), "PYTHON": sys.executable}
+        environment = {**NODE_20, "STOCKADE": str(self.binary), "PYTHON": sys.executable}
         # Into files: servers that a failed check leaves would keep pipes open.
         with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
             command = ["node", self.place / "checks.mjs", *name]
@@ -56,7 +53,4 @@ def checks(clients):
     def one(name):
         return lambda: (None, clients.run(name)["note"])
 
-    version = subprocess.run(["node", "--version"], capture_output=True, text=True).stdout.strip()
-    if int(version.lstrip("v").split(".")[0]) < OLDEST:
-        return [("version of Node", lambda: (None, f"skipped: this is {version}, and the clients need {OLDEST}"))]
     return [(name, one(name)) for name in clients.run()]

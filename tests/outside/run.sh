@@ -33,6 +33,8 @@ add curl curl
 add chromium chromium
 add openssl openssl
 add python3 python3
+# the packages
+add libdeflate-gzip libdeflate-tools
 # what documented commands use, and the parser of AppArmor's profiles
 add jq jq
 add gpg gpg
@@ -44,6 +46,10 @@ if [[ " $* " != *" --quick "* ]]; then
   add h2load nghttp2-client
   add wrk wrk
   add mariadbd mariadb-server
+  # the machine with systemd
+  add qemu-system-x86_64 qemu-system-x86
+  add mmdebstrap mmdebstrap
+  add cpio cpio
 fi
 if ((${#packages[@]})); then
   root=()
@@ -53,27 +59,27 @@ if ((${#packages[@]})); then
   "${root[@]}" apt-get install -qy --no-install-recommends "${packages[@]}" >&2
 fi
 
-drivers=$here/drivers
-mkdir -p "$cache/drivers"
-cp "$drivers"/* "$cache/drivers"
-if ! cmp -s "$drivers/package-lock.json" "$cache/drivers/installed.json"; then
-  (cd "$cache/drivers" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2)
-  cp "$drivers/package-lock.json" "$cache/drivers/installed.json"
-fi
+# npm_packages GROUP: the files of its folder, and what its package-lock.json names, in the cache
+npm_packages() {
+  local place=$cache/$1
+  mkdir -p "$place"
+  cp "$here/$1"/* "$place"
+  cmp -s "$place/package-lock.json" "$place/installed.json" && return
+  (cd "$place" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2)
+  cp "$place/package-lock.json" "$place/installed.json"
+}
+npm_packages drivers
+npm_packages clients-node
+npm_packages mcp
 
-clients=$here/clients-node
-mkdir -p "$cache/clients-node"
-cp "$clients"/* "$cache/clients-node"
-if ! cmp -s "$clients/package-lock.json" "$cache/clients-node/installed.json"; then
-  (cd "$cache/clients-node" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2)
-  cp "$clients/package-lock.json" "$cache/clients-node/installed.json"
-fi
-
-mkdir -p "$cache/mcp"
-if ! cmp -s "$here/mcp/package-lock.json" "$cache/mcp/installed.json"; then
-  cp "$here/mcp/package.json" "$here/mcp/package-lock.json" "$cache/mcp"
-  (cd "$cache/mcp" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2)
-  cp "$here/mcp/package-lock.json" "$cache/mcp/installed.json"
+# The clients need Node 20.19, and the texts of the console are those of Node 20. Debian 12 has Node 18.
+if ! [[ $(node --version) =~ ^v20\.(19|[2-9][0-9])\. ]]; then
+  npm_packages node
+  STOCKADE_OUTSIDE_NODE=$(compgen -G "$cache/node/node_modules/node-linux-*/bin") || {
+    echo "outside: npm has no Node.js 20 for $(uname -sm); install Node.js 20.19 or a later 20" >&2
+    exit 3
+  }
+  export STOCKADE_OUTSIDE_NODE
 fi
 
 installed=$cache/venv/ready-$(sha256sum <"$here/requirements.txt" | head -c 16)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+# The environment in which `node` is the version that run.sh chose. Elsewhere it is the machine's, to which its `npm` belongs.
+NODE_20 = {**os.environ, "PATH": f"{os.environ.get('STOCKADE_OUTSIDE_NODE', '')}:{os.environ['PATH']}".lstrip(":")}
 
 
 def free_port():

@@ -1,6 +1,6 @@
 // An isolate driver for TanStack's `@tanstack/ai-code-mode`.
 
-import { globalFunctions, logs } from "../lib/prepared.js";
+import { globalFunctions, logs, preludes } from "../lib/prepared.js";
 import { Session } from "../lib/sandbox.js";
 
 const PREFIXES = { warn: "WARN: ", error: "ERROR: ", info: "INFO: " };
@@ -14,17 +14,13 @@ export function createStockadeDriver(options = {}) {
           return [name, { call: (input) => execute(input), description, inputSchema, outputSchema }];
         }),
       );
-      const session = new Session({ ...options, timeout, memory: `${memoryLimit}mb`, tools: { ...options.tools, ...tools } });
       const names = Object.fromEntries(Object.keys(bindings).map((name) => [name, name]));
-      let prepared = false;
+      // A session that exceeded a limit goes on with another isolate, in which the prelude runs again.
+      const prelude = preludes(options.prelude, globalFunctions(names));
+      const session = new Session({ ...options, prelude, timeout, memory: `${memoryLimit}mb`, tools: { ...options.tools, ...tools } });
       return {
         async execute(code) {
-          let outcome = prepared ? {} : await session.run(globalFunctions(names));
-          if (!outcome.error) {
-            outcome = await session.run(code);
-            // A session that exceeded a limit goes on with another isolate, which has to be prepared.
-            prepared = !outcome.stateLost;
-          }
+          const outcome = await session.run(code);
           if (!outcome.error) return { success: true, value: outcome.result, logs: logs(outcome, PREFIXES) };
           const { name, message, stack, kind, code: of } = outcome.error;
           return { success: false, error: { name, message, stack, code: String(of ?? kind) }, logs: logs(outcome, PREFIXES) };

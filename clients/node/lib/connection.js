@@ -7,6 +7,7 @@ import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { connect } from "node:net";
 import { StockadeError } from "./errors.js";
+import { checkedSocket } from "./socket.js";
 
 const PROTOCOL = 1;
 /** Bytes of a request. The supervisor ends a connection with a longer line, and with it all other runs. */
@@ -19,9 +20,19 @@ const MOST_RECEIVED = 64 << 20;
 const LAST_WORDS = 4096;
 const VERSION = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")).version;
 
+/** How long a supervisor may take for its first answer, and to end once its input has ended, in milliseconds. */
+const START = 30_000;
+const END = 5_000;
+/** The end of the message of an error of a tool that is left out, in characters. */
+const MOST_MESSAGE = 4096;
+/** Half of a surrogate pair, which the supervisor does not read in texts. */
+const LONE_SURROGATES = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
+const FIX = "use the program and the package of the same version";
+
 export class Connection {
   #output;
   #handles;
+  #destroy;
   #next = 1;
   #pending = new Map();
   #ended = null;
@@ -41,7 +52,12 @@ export class Connection {
     let words = "";
     child.stderr.setEncoding("utf8");
     child.stderr.on("data", (text) => (words = (words + text).slice(-LAST_WORDS)));
-    const connection = new Connection(child.stdout, child.stdin, [child, child.stdin, child.stdout, child.stderr]);
+    child.stderr.on("error", () => {});
+    const destroy = () => {
+      child.kill("SIGKILL");
+      child.stdout.destroy();
+    };
+    const connection = new Connection(child.stdout, child.stdin, [child, child.stdin, child.stdout, child.stderr], destroy);
     child.on("error", (error) => {
       connection.#end(new StockadeError("no_supervisor", `cannot start ${program}: ${error.message}`, { cause: error }));
     });
@@ -52,10 +68,13 @@ export class Connection {
     return connection;
   }
 
-  /** @param {string} path the socket of `stockade supervise --socket` */
+  /**
+   * @param {string} path the socket of `stockade supervise --socket`
+   * @throws {StockadeError} if another user could have put it there
+   */
   static connected(path) {
-    const socket = connect(path);
-    const connection = new Connection(socket, socket, [socket]);
+    const socket = connect(checkedSocket(path));
+    const connection = new Connection(socket, socket, [socket], () => socket.destroy());
     let failed;
     socket.on("error", (error) => (failed = error));
     socket.on("close", () => {
@@ -67,23 +86,30 @@ export class Connection {
     return connection;
   }
 
-  constructor(input, output, handles) {
+  constructor(input, output, handles, destroy) {
     this.#output = output;
     this.#handles = handles;
+    this.#destroy = destroy;
     /** Resolves with the reason when the connection has ended. */
     this.ended = new Promise((resolve) => (this.#whenEnded = resolve));
     /** What the supervisor answered to `initialize`, or `null` until then. */
     this.info = null;
-    output.on("error", () => {}); // the end of the connection reports it
+    // The end of the connection reports them.
+    output.on("error", () => {});
+    input.on("error", () => {});
     let rest = [];
     let size = 0;
     input.on("data", (chunk) => {
       let from = 0;
-      for (let at; (at = chunk.indexOf(10, from)) >= 0; from = at + 1) {
+      for (let at; !this.#ended && (at = chunk.indexOf(10, from)) >= 0; from = at + 1) {
         rest.push(chunk.subarray(from, at));
         const line = Buffer.concat(rest);
         [rest, size] = [[], 0];
         this.#receive(line);
+      }
+      if (this.#ended) {
+        rest = [];
+        return;
       }
       rest.push(chunk.subarray(from));
       size += chunk.length - from;
@@ -95,13 +121,23 @@ export class Connection {
   }
 
   async #initialize() {
-    const info = await this.#ask("initialize", { client: "stockade-node", version: VERSION ?? "0.0.0" });
-    if (info.protocol !== PROTOCOL) {
-      const problem = `this package speaks protocol ${PROTOCOL}, and the program of version ${info.version} speaks ${info.protocol}`;
-      this.close();
-      throw new StockadeError("protocol", problem, { fix: "use the program and the package of the same version" });
+    const late = setTimeout(() => {
+      const problem = `the supervisor does not answer within ${START / 1000} s`;
+      this.#abandon(new StockadeError("no_supervisor", problem, { fix: FIX }));
+    }, START);
+    late.unref?.();
+    try {
+      const info = await this.#ask("initialize", { client: "stockade-node", version: VERSION ?? "0.0.0" });
+      if (info?.protocol !== PROTOCOL) {
+        const problem = `this package speaks protocol ${PROTOCOL}, and the program of version ${info?.version} speaks ${info?.protocol}`;
+        const error = new StockadeError("protocol", problem, { fix: FIX });
+        this.#abandon(error);
+        throw error;
+      }
+      return (this.info = info);
+    } finally {
+      clearTimeout(late);
     }
-    return (this.info = info);
   }
 
   /** The result of a request, which is refused with a `StockadeError`. */
@@ -124,9 +160,12 @@ export class Connection {
     });
   }
 
-  /** Closes the connection; a program that this process started ends. */
+  /** Closes the connection; a program that this process started ends, at the latest after some seconds. */
   close() {
     this.#output.end();
+    const late = setTimeout(() => this.#destroy(), END);
+    late.unref?.();
+    this.ended.then(() => clearTimeout(late));
   }
 
   #receive(line) {
@@ -134,20 +173,32 @@ export class Connection {
     try {
       message = JSON.parse(line.toString());
     } catch {
-      this.#fail("a line that is not JSON");
-      return;
+      return this.#fail("a line that is not JSON");
     }
+    try {
+      this.#dispatch(message);
+    } catch {
+      this.#fail("a message that this package does not know");
+    }
+  }
+
+  /** Throws if the message has another form than the protocol's. */
+  #dispatch(message) {
     if (message.method !== undefined) {
+      if (typeof message.params !== "object" || message.params === null) throw new TypeError("no params");
       if (message.id !== undefined) this.#answer(message);
       else if (message.method === "console") this.onConsole(message.params);
       return;
     }
+    if (message.id !== null && typeof message.id !== "number") throw new TypeError("no id of this client");
+    const { error } = message;
+    const refused = error && new StockadeError(String(error.data?.kind ?? "supervisor"), String(error.message), error.data ?? {});
+    if (message.id === null && refused) return this.#abandon(refused); // which request it was is not known
     const waiting = this.#pending.get(message.id);
     if (!waiting) return;
     this.#pending.delete(message.id);
     if (this.#pending.size === 0) this.#keepAlive(false);
-    const { error } = message;
-    if (error) waiting.reject(new StockadeError(error.data?.kind ?? "supervisor", error.message, error.data));
+    if (refused) waiting.reject(refused);
     else waiting.resolve(message.result);
   }
 
@@ -161,17 +212,20 @@ export class Connection {
       answer = `"result":${result}`;
       if (Buffer.byteLength(answer) > MOST_BYTES) throw new RangeError("the result of the tool is larger than 8 MiB");
     } catch (error) {
-      // The guest gets the message and the name, and nothing else of the host.
-      const { name = "Error", message = error } = Object(error);
-      answer = `"error":${JSON.stringify({ code: -32000, message: String(message), data: { name: String(name) } })}`;
+      answer = `"error":${JSON.stringify({ code: -32000, ...described(error) })}`;
     }
     if (!this.#ended) this.#output.write(`{"jsonrpc":"2.0","id":${JSON.stringify(id)},${answer}}\n`);
   }
 
   /** Ends the connection to something that does not speak the protocol. */
   #fail(sent) {
-    this.close();
-    this.#end(new StockadeError("protocol", `the supervisor sent ${sent}`, { fix: "use the program and the package of the same version" }));
+    this.#abandon(new StockadeError("protocol", `the supervisor sent ${sent}`, { fix: FIX }));
+  }
+
+  /** Ends the connection at once, with nothing more read: what is at its other end may never end by itself. */
+  #abandon(reason) {
+    this.#end(reason);
+    this.#destroy();
   }
 
   #end(reason) {
@@ -186,4 +240,24 @@ export class Connection {
   #keepAlive(on) {
     for (const handle of this.#handles) handle[on ? "ref" : "unref"]?.();
   }
+}
+
+/**
+ * What a tool threw, as the guest gets it: the message, the name and the code, and nothing else of the host. Any value may
+ * have been thrown, and reading it may throw again.
+ */
+function described(error) {
+  const text = (read) => {
+    try {
+      const value = read();
+      const word = typeof value === "string" || typeof value === "number";
+      return word ? String(value).slice(0, MOST_MESSAGE).replace(LONE_SURROGATES, "\ufffd") : undefined;
+    } catch {
+      return undefined;
+    }
+  };
+  const isObject = (typeof error === "object" && error !== null) || typeof error === "function";
+  if (!isObject) return { message: text(() => String(error)) ?? "" };
+  const message = text(() => error.message) ?? text(() => String(error)) ?? "the tool failed";
+  return { message, data: { name: text(() => error.name) ?? "Error", code: text(() => error.code) } };
 }

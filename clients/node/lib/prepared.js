@@ -1,21 +1,24 @@
-// Sessions for drivers: code of the driver runs first and sets globals, so that the guest's own code keeps its lines.
+// What drivers share: code of theirs that runs before the guest's, which keeps its lines, and the console as text.
 
-import { Session } from "./sandbox.js";
+import { Sandbox } from "./sandbox.js";
+
+/** The prelude of a driver, after that of the driver's user. */
+export const preludes = (...all) => all.filter(Boolean).join("\n");
 
 /**
- * Runs code of a driver and then the guest's code in the same isolate, and returns the outcome of the second.
+ * Runs a guest's code after code of a driver, and returns the outcome.
  * @param {import("../index.js").SandboxOptions} options
  * @param {string} prelude sets globals; is trusted
  * @param {string} code the guest's
  * @param {import("../index.js").RunOptions} run
  */
 export async function runPrepared(options, prelude, code, run) {
-  const session = new Session(options);
+  // There is one run: no isolate is kept ready for another.
+  const sandbox = new Sandbox({ pool: 0, ...options, prelude: preludes(options.prelude, prelude) });
   try {
-    const prepared = await session.run(prelude, { signal: run?.signal });
-    return prepared.error ? prepared : await session.run(code, run);
+    return await sandbox.run(code, run);
   } finally {
-    await session.close();
+    await sandbox.close();
   }
 }
 

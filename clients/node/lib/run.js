@@ -19,6 +19,10 @@ export class Run {
   #started = false;
   #connection = null;
   #failure = null;
+  #cancelled = false;
+  /** Rejects when the run fails before it has begun at the supervisor. */
+  #failed;
+  #fails;
   #over = new AbortController();
   #done;
 
@@ -31,6 +35,8 @@ export class Run {
     this.#onConsole = onConsole;
     this.#given = given;
     const params = { run: this.#id, code, timeout, files: encodeFiles(files) };
+    this.#failed = new Promise((_, reject) => (this.#fails = reject));
+    this.#failed.catch(() => {});
     // Begins after the caller's own statements, so that it may ask for the console first.
     this.#done = Promise.resolve().then(() => this.#perform(params));
   }
@@ -58,13 +64,16 @@ export class Run {
         throw new Error("the run has begun without a reader of its console\n  fix: read `run.console` before the first `await`");
       }
       this.#lines = new Lines();
+      // The reader of the lines gets the reason, and may be slow.
+      this.#done.catch(() => {});
     }
     return this.#lines;
   }
 
   /** Ends the run. Its outcome has an error of the kind `cancelled`. */
   cancel() {
-    // A run that has ended meanwhile needs no end.
+    this.#cancelled = true;
+    // A run that has ended meanwhile needs no end, and one that has not begun is ended when it begins.
     this.#connection?.request("cancel", { run: this.#id }).catch(() => {});
   }
 
@@ -87,7 +96,8 @@ export class Run {
   /** Ends the run, whose promise then rejects with this reason. */
   #fail(reason) {
     this.#failure ??= { reason };
-    this.cancel();
+    if (this.#connection) this.cancel();
+    else this.#fails(reason);
   }
 
   async #perform(params) {
@@ -96,28 +106,35 @@ export class Run {
     this.#signal?.addEventListener("abort", aborted);
     try {
       this.#signal?.throwIfAborted();
-      const outcome = await this.#runner.use(this.#tools, this.#given, (connection, sandbox) => {
+      const used = this.#runner.use(this.#tools, this.#given, (connection, sandbox) => {
         if (this.#failure) throw this.#failure.reason;
         this.#connection = connection;
         this.#supervisor.runs.set(this.#id, this);
         const stream = this.#lines || this.#onConsole ? true : undefined;
-        return connection.request("run", { ...params, sandbox, stream });
+        const outcome = connection.request("run", { ...params, sandbox, stream });
+        if (this.#cancelled) this.cancel();
+        return outcome;
       });
+      const outcome = await Promise.race([used, this.#failed]);
       if (this.#failure) throw this.#failure.reason;
+      this.#lines?.end();
       return outcome.error ? { ...outcome, error: new GuestError(outcome.error) } : outcome;
+    } catch (error) {
+      this.#lines?.end({ reason: this.#failure ? this.#failure.reason : error });
+      throw error;
     } finally {
       this.#signal?.removeEventListener("abort", aborted);
       this.#supervisor.runs.delete(this.#id);
       this.#over.abort(new Error("the run has ended"));
-      this.#lines?.end();
     }
   }
 }
 
-/** Entries of a console, in the order in which they come, for one reader. */
+/** Entries of a console, in the order in which they come, for one reader, who also gets why a run has no outcome. */
 class Lines {
   #entries = [];
   #ended = false;
+  #failure = null;
   #wake = null;
 
   push(entry) {
@@ -125,8 +142,9 @@ class Lines {
     this.#wake?.();
   }
 
-  end() {
+  end(failure = null) {
     this.#ended = true;
+    this.#failure = failure;
     this.#wake?.();
   }
 
@@ -136,6 +154,7 @@ class Lines {
       this.#entries = [];
       yield* entries;
       if (entries.length) continue;
+      if (this.#failure) throw this.#failure.reason;
       if (this.#ended) return;
       await new Promise((resolve) => (this.#wake = resolve));
       this.#wake = null;

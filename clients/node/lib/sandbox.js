@@ -111,7 +111,7 @@ class Runner {
     } else {
       const sandbox = connection.request("open", this.#merged(described, given)).then((answer) => answer.sandbox);
       variant = { connection, sandbox, runs: 0 };
-      sandbox.catch(() => this.#variants.delete(key));
+      sandbox.catch(() => this.#variants.get(key) === variant && this.#variants.delete(key));
     }
     this.#variants.set(key, variant);
     return variant;

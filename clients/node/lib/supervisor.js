@@ -2,15 +2,25 @@
 // sandboxes share them.
 
 import { Connection } from "./connection.js";
+import { StockadeError } from "./errors.js";
 import { program } from "./program.js";
 
-/** How long a supervisor without sandboxes stays, in milliseconds. It does not keep the process alive. */
+/** How long a supervisor without sandboxes stays, in milliseconds, as the client for Python has it. It does not keep the process alive. */
 const LINGER = 5_000;
 
 const supervisors = new Map();
 
+function found() {
+  try {
+    return program();
+  } catch (error) {
+    throw new StockadeError("no_program", error.message, { cause: error });
+  }
+}
+
 /** A supervisor that is started or connected to when it is needed, and again after it ended. */
 export class Supervisor {
+  #key;
   #open;
   #users = 0;
   #connection = null;
@@ -23,7 +33,7 @@ export class Supervisor {
     const key = connect ? `socket:${connect}` : `program:${path ?? ""}`;
     let one = supervisors.get(key);
     if (!one) {
-      one = new Supervisor(() => (connect ? Connection.connected(connect) : Connection.spawned(path ?? program())));
+      one = new Supervisor(key, () => (connect ? Connection.connected(connect) : Connection.spawned(path ?? found())));
       supervisors.set(key, one);
     }
     one.#users += 1;
@@ -31,7 +41,8 @@ export class Supervisor {
     return one;
   }
 
-  constructor(open) {
+  constructor(key, open) {
+    this.#key = key;
     this.#open = open;
   }
 
@@ -39,6 +50,7 @@ export class Supervisor {
     this.#users -= 1;
     if (this.#users > 0) return;
     this.#lingering = setTimeout(() => {
+      supervisors.delete(this.#key);
       this.#connection?.close();
       this.#connection = null;
     }, LINGER);

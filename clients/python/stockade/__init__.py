@@ -8,6 +8,7 @@
 """
 
 from ._aio import AsyncSandbox, AsyncSession
+from ._options import RunOptions, SandboxOptions, SessionOptions
 from ._sandbox import Run, Sandbox, Session
 from ._supervisor import find_program
 from .errors import GuestError, StockadeError
@@ -22,8 +23,11 @@ __all__ = [
     "Outcome",
     "Refused",
     "Run",
+    "RunOptions",
     "Sandbox",
+    "SandboxOptions",
     "Session",
+    "SessionOptions",
     "StockadeError",
     "Tool",
     "Usage",

@@ -7,13 +7,19 @@ import contextvars
 import inspect
 import weakref
 from types import TracebackType
-from typing import Any, Awaitable, Callable, Mapping, Optional, Sequence, Set, Type, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Awaitable, Callable, Mapping, Optional, Set, Type, TypeVar, Union
 
 from . import _options as options
-from ._options import Files, Json, Size, Time, Tools
+from ._connection import Fail
+from ._options import RunOptions, SandboxOptions, SessionOptions, SessionRunOptions
 from ._runner import Answer, Runner, Variant, call_tool
 from .outcome import ConsoleLine, Outcome
 from .tools import Prepared
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from typing_extensions import Unpack
 
 AsyncOnConsole = Callable[[ConsoleLine], Union[object, Awaitable[object]]]
 _Self = TypeVar("_Self", bound="_Base")
@@ -34,7 +40,7 @@ class _Sink:
     def console(self, level: str, text: str) -> None:
         self._post(self.events.put_nowait, ConsoleLine(level, text))
 
-    def tool(self, name: str, given: bool, value: Any, answer: Callable[[Any], None], fail: Callable[[str, str], None]) -> None:
+    def tool(self, name: str, given: bool, value: Any, answer: Callable[[Any], None], fail: Fail) -> None:
         tool = self._tools.get(name)
         if tool is None:
             fail("Error", f"there is no tool {name}")
@@ -66,13 +72,37 @@ class _Sink:
         context = contextvars.copy_context()
         try:
             if tool.is_async:
-                result = await call_tool(tool, given, value, context)
+                waits = call_tool(tool, given, value, context, reply)
             else:
-                result = await self._loop.run_in_executor(self._threads, call_tool, tool, given, value, context)
+                waits = await self._loop.run_in_executor(self._threads, call_tool, tool, given, value, context, reply)
+            if waits is None:
+                return
+            result = await waits
             # Large results take a while to become text: not on the loop.
             await self._loop.run_in_executor(self._threads, reply.result, result)
-        except (Exception, asyncio.CancelledError) as error:
+        except BaseException as error:
             reply.error(error)
+            if not isinstance(error, (Exception, asyncio.CancelledError)):
+                raise
+
+
+async def _settled(future: Future[Any]) -> None:
+    """Waits for a future of which others wait as well: unlike by `wrap_future`, it is not cancelled with this task."""
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    def done(_: Future[Any]) -> None:
+        try:
+            loop.call_soon_threadsafe(wake)
+        except RuntimeError:  # the loop is closed
+            pass
+
+    future.add_done_callback(done)
+    await waiter
 
 
 class _Base:
@@ -103,35 +133,27 @@ class _Base:
         """What the supervisor is: its `version`, `v8` and `levels`."""
         return (await asyncio.get_running_loop().run_in_executor(None, self._runner.connect)).info
 
-    async def _open(self, tools: Mapping[str, Prepared], added: Mapping[str, Any]) -> Variant:
+    async def _open(self, tools: Mapping[str, Prepared], given: RunOptions) -> Variant:
         runner = self._runner
         if not runner.connected:
             # starts a program
             await asyncio.get_running_loop().run_in_executor(None, runner.connect)
-        variant = runner.variant(tools, added)
+        variant = runner.variant(tools, given)
         try:
-            await asyncio.wrap_future(variant.opened)
+            await _settled(variant.opened)
+            variant.opened.result()
         except BaseException:
             runner.leave(variant)
             raise
         return variant
 
-    async def _run(
-        self,
-        code: str,
-        tools: Optional[Tools],
-        files: Optional[Files],
-        timeout: Optional[Time],
-        on_console: Optional[AsyncOnConsole],
-        check: bool,
-        added: Mapping[str, Any],
-    ) -> Outcome:
+    async def _run(self, code: str, on_console: Optional[AsyncOnConsole], check: bool, given: RunOptions) -> Outcome:
         runner = self._runner
-        every = {**runner.tools, **options.prepare(tools)} if tools else runner.tools
-        variant = await self._open(every, added)
+        tools = runner.tools_of(given)
+        variant = await self._open(tools, given)
         try:
-            params = runner.run_params(variant.opened.result()["sandbox"], code, files, timeout, on_console is not None)
-            sink = _Sink(variant, every)
+            params = runner.run_params(variant, code, given, on_console is not None)
+            sink = _Sink(variant, tools)
             future = variant.connection.request("run", params, (params["run"], sink))
             future.add_done_callback(sink.ended)
             try:
@@ -156,71 +178,24 @@ class AsyncSandbox(_Base):
     task is cancelled is cancelled.
     """
 
-    def __init__(
-        self,
-        *,
-        level: Optional[str] = None,
-        memory: Optional[Size] = None,
-        cpu: Optional[Time] = None,
-        timeout: Optional[Time] = None,
-        env: Optional[Mapping[str, Json]] = None,
-        files: Optional[Files] = None,
-        fetch: Optional[Sequence[str]] = None,
-        grants: Optional[Mapping[str, Mapping[str, Any]]] = None,
-        tools: Optional[Tools] = None,
-        output: Optional[Size] = None,
-        pool: Optional[int] = None,
-        connect: Optional[str] = None,
-        program: Optional[str] = None,
-    ) -> None:
-        params = options.open_params(
-            level=level, memory=memory, cpu=cpu, timeout=timeout, env=env, fetch=fetch, grants=grants, output=output, pool=pool
-        )
-        super().__init__(Runner(params, files, tools, False, program, connect))
+    def __init__(self, **given: Unpack[SandboxOptions]) -> None:
+        options.checked("a sandbox", given, SandboxOptions)
+        super().__init__(Runner(given, False))
 
-    async def run(
-        self,
-        code: str,
-        *,
-        tools: Optional[Tools] = None,
-        files: Optional[Files] = None,
-        fetch: Optional[Sequence[str]] = None,
-        env: Optional[Mapping[str, Json]] = None,
-        grants: Optional[Mapping[str, Mapping[str, Any]]] = None,
-        memory: Optional[Size] = None,
-        cpu: Optional[Time] = None,
-        timeout: Optional[Time] = None,
-        output: Optional[Size] = None,
-        on_console: Optional[AsyncOnConsole] = None,
-        check: bool = True,
-    ) -> Outcome:
+    async def run(self, code: str, *, on_console: Optional[AsyncOnConsole] = None, check: bool = True, **given: Unpack[RunOptions]) -> Outcome:
         """Runs code and returns its outcome, as `Sandbox.run` does. `on_console` may be a coroutine function."""
-        added = options.open_params(memory=memory, cpu=cpu, env=env, fetch=fetch, grants=grants, output=output)
-        return await self._run(code, tools, files, timeout, on_console, check, added)
+        options.checked("a run", given, RunOptions)
+        return await self._run(code, on_console, check, given)
 
 
 class AsyncSession(_Base):
     """`Session` for asyncio."""
 
-    def __init__(
-        self,
-        *,
-        level: Optional[str] = None,
-        memory: Optional[Size] = None,
-        cpu: Optional[Time] = None,
-        timeout: Optional[Time] = None,
-        env: Optional[Mapping[str, Json]] = None,
-        files: Optional[Files] = None,
-        fetch: Optional[Sequence[str]] = None,
-        grants: Optional[Mapping[str, Mapping[str, Any]]] = None,
-        tools: Optional[Tools] = None,
-        output: Optional[Size] = None,
-        connect: Optional[str] = None,
-        program: Optional[str] = None,
-    ) -> None:
-        params = options.open_params(level=level, memory=memory, cpu=cpu, timeout=timeout, env=env, fetch=fetch, grants=grants, output=output)
-        super().__init__(Runner(params, files, tools, True, program, connect))
+    def __init__(self, **given: Unpack[SessionOptions]) -> None:
+        options.checked("a session", given, SessionOptions)
+        super().__init__(Runner(given, True))
 
-    async def run(self, code: str, *, timeout: Optional[Time] = None, on_console: Optional[AsyncOnConsole] = None, check: bool = True) -> Outcome:
+    async def run(self, code: str, *, on_console: Optional[AsyncOnConsole] = None, check: bool = True, **given: Unpack[SessionRunOptions]) -> Outcome:
         """Runs code and returns its outcome; `Outcome.state_lost` says whether the isolate ended with it."""
-        return await self._run(code, None, None, timeout, on_console, check, {})
+        options.checked("a run of a session", given, SessionRunOptions)
+        return await self._run(code, on_console, check, {"timeout": given.get("timeout")})

@@ -14,6 +14,8 @@ from .errors import StockadeError
 
 # Bounds of the supervisor, of which a breach would end the connection and not only the request.
 MAX_LINE = 16 << 20
+# Bytes of a line of the supervisor, whose largest contains a console of 16 MiB with escapes.
+MAX_RECEIVED = 64 << 20
 MAX_DEPTH = 120
 # Digits of an integer that Python reads. Larger ones, which no number of JavaScript needs, are read as floats.
 MAX_DIGITS = 4000
@@ -24,22 +26,35 @@ MAX_TOOL_THREADS = 32
 MAX_OPEN = 8 << 20
 
 
+class Fail(Protocol):
+    """Answers a call with an error: its name, its message and perhaps its code."""
+
+    def __call__(self, kind: str, message: str, code: Optional[str] = None) -> None: ...
+
+
 class RunSink(Protocol):
     """What a run does with messages about it. Called by the reading thread, so nothing here may wait."""
 
     def console(self, level: str, text: str) -> None: ...
 
-    def tool(self, name: str, given: bool, value: Any, answer: Callable[[Any], None], fail: Callable[[str, str], None]) -> None: ...
+    def tool(self, name: str, given: bool, value: Any, answer: Callable[[Any], None], fail: Fail) -> None: ...
 
 
 class Stream(Protocol):
     """A pair of pipes, or a socket."""
 
-    def read_line(self) -> bytes: ...
+    def read_line(self, limit: int) -> bytes: ...
 
     def write(self, data: bytes) -> None: ...
 
-    def close(self) -> None: ...
+    def end_reading(self) -> None:
+        """Closes the way from the other end. Called by the thread that reads."""
+
+    def close(self) -> None:
+        """Says that nothing more is written."""
+
+    def destroy(self) -> None:
+        """Ends what is at the other end, which may never end by itself, or the way to it."""
 
 
 class Connection:
@@ -56,8 +71,9 @@ class Connection:
         self._outgoing: SimpleQueue[Optional[bytes]] = SimpleQueue()
         self._error: Optional[StockadeError] = None
         self.tool_threads = ThreadPoolExecutor(MAX_TOOL_THREADS, thread_name_prefix="stockade-tool")
-        for name, work in (("stockade-read", self._read), ("stockade-write", self._write)):
-            threading.Thread(target=work, name=name, daemon=True).start()
+        self._writer = threading.Thread(target=self._write, name="stockade-write", daemon=True)
+        self._writer.start()
+        threading.Thread(target=self._read, name="stockade-read", daemon=True).start()
 
     @property
     def ended(self) -> bool:
@@ -73,7 +89,7 @@ class Connection:
         data = encode({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
         with self._lock:
             if self._error is not None:
-                raise self._error
+                raise self._error.again()
             self._pending[number] = future
             if run:
                 self._runs[run[0]] = run[1]
@@ -94,6 +110,11 @@ class Connection:
         self._outgoing.put(None)
         self.tool_threads.shutdown(wait=False, cancel_futures=True)
 
+    def wait_written(self, seconds: float) -> bool:
+        """After `close`: whether all that was to be sent was taken by the other end."""
+        self._writer.join(seconds)
+        return not self._writer.is_alive()
+
     def abandon(self) -> None:
         """In a forked process, which has none of the threads: fails what is asked from now on."""
         self._lock = threading.Lock()
@@ -113,18 +134,23 @@ class Connection:
                 return
 
     def _read(self) -> None:
+        problem = None
         try:
-            while line := self._stream.read_line():
+            while line := self._stream.read_line(MAX_RECEIVED + 1):
+                if len(line) > MAX_RECEIVED:
+                    raise StockadeError("protocol", "the supervisor sent a line of more than 64 MiB", limit=MAX_RECEIVED)
                 self._receive(line)
         except (OSError, ValueError):
             pass
         except StockadeError as error:
-            self._error = self._error or error
+            problem = error
         except Exception as error:  # a message in another form: nothing that follows can be trusted
-            self._error = self._error or StockadeError("protocol", f"the supervisor sent a message that this package does not know ({error!r})")
-        self._fail(None)
+            problem = StockadeError("protocol", f"the supervisor sent a message that this package does not know ({error!r})")
+        self._fail(problem)
         self._outgoing.put(None)
-        self.tool_threads.shutdown(wait=False, cancel_futures=True)
+        if problem:
+            self._stream.destroy()
+        self._stream.end_reading()
 
     def _receive(self, line: bytes) -> None:
         try:
@@ -173,9 +199,10 @@ class Connection:
             self._opened(name, -size)
             self._outgoing.put(data)
 
-        def fail(kind: str, message: str) -> None:
+        def fail(kind: str, message: str, code: Optional[str] = None) -> None:
             self._opened(name, -size)
-            error = {"code": -32000, "message": message[:4096].encode("utf-8", "replace").decode(), "data": {"name": kind[:64]}}
+            data = {"name": kind[:64]} if code is None else {"name": kind[:64], "code": code[:64].encode("utf-8", "replace").decode()}
+            error = {"code": -32000, "message": message[:4096].encode("utf-8", "replace").decode(), "data": data}
             self._outgoing.put(encode({"jsonrpc": "2.0", "id": number, "error": error}))
 
         run, before = self._runs.get(name), self._opened(name, size)
@@ -216,13 +243,14 @@ class Connection:
             future.set_exception(StockadeError("not_json", f"the result has {problem}"))
 
     def _fail(self, error: Optional[StockadeError]) -> None:
+        # Waits for the end of a program: not with the lock.
+        error = self._error or error or self._why_ended()
         with self._lock:
-            if self._error is None:
-                self._error = error or self._why_ended()
+            error = self._error = self._error or error
             failed, self._pending = self._pending, {}
         for future in failed.values():
             if future.set_running_or_notify_cancel():
-                future.set_exception(self._error)
+                future.set_exception(error.again())
 
 
 def encode(message: Any) -> bytes:

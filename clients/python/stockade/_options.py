@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 from datetime import timedelta
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, TypedDict, Union
 
 from .tools import Function, Prepared, Tool
 
@@ -50,28 +50,67 @@ def prepare(tools: Optional[Tools]) -> Dict[str, Prepared]:
     return {name: Prepared(name, tool) for name, tool in (tools or {}).items()}
 
 
-def open_params(
-    *,
-    level: Optional[str] = None,
-    memory: Optional[Size] = None,
-    cpu: Optional[Time] = None,
-    timeout: Optional[Time] = None,
-    env: Optional[Mapping[str, Json]] = None,
-    fetch: Optional[Sequence[str]] = None,
-    grants: Optional[Mapping[str, Mapping[str, Any]]] = None,
-    output: Optional[Size] = None,
-    pool: Optional[int] = None,
-) -> Dict[str, Any]:
+class RunOptions(TypedDict, total=False):
+    """For one run: names and hosts are added to those of its sandbox, limits replace them."""
+
+    tools: Optional[Tools]
+    files: Optional[Files]
+    fetch: Optional[Sequence[str]]
+    env: Optional[Mapping[str, Json]]
+    grants: Optional[Mapping[str, Mapping[str, Any]]]
+    memory: Optional[Size]
+    cpu: Optional[Time]
+    timeout: Optional[Time]
+    output: Optional[Size]
+
+
+class SessionRunOptions(TypedDict, total=False):
+    """For one run of a session."""
+
+    timeout: Optional[Time]
+
+
+class SessionOptions(RunOptions, total=False):
+    """For a session, all of whose runs share an isolate."""
+
+    level: Optional[str]
+    prelude: Optional[str]
+    connect: Optional[str]
+    program: Optional[str]
+
+
+class SandboxOptions(SessionOptions, total=False):
+    """For a sandbox, each of whose runs has an isolate."""
+
+    pool: Optional[int]
+
+
+def checked(what: str, given: Mapping[str, Any], known: Any) -> None:
+    """Refuses options that are not known."""
+    for name in given:
+        if name not in known.__annotations__:
+            raise TypeError(f"{what} has no option {name!r}\n  fix: one of {', '.join(sorted(known.__annotations__))}")
+
+
+def run_params(given: Mapping[str, Any]) -> Dict[str, Any]:
+    """The options of a run that are those of its sandbox in the protocol, without files and tools."""
+    return open_params({key: value for key, value in given.items() if key != "timeout"})
+
+
+def open_params(given: Mapping[str, Any]) -> Dict[str, Any]:
     """The params of `open`, without files and tools. What is not given has the supervisor's default."""
-    if isinstance(fetch, str):
+    if isinstance(fetch := given.get("fetch"), str):
         raise TypeError(f"fetch={fetch!r} is not a list of hosts\n  fix: fetch=[{fetch!r}]")
-    params: Dict[str, Any] = {"level": level, "memory": memory, "output": output, "pool": pool}
-    params["cpu"] = None if cpu is None else time("cpu", cpu)
-    params["timeout"] = None if timeout is None else time("timeout", timeout)
-    params["env"] = None if env is None else dict(env)
-    params["fetch"] = None if fetch is None else list(fetch)
-    params["grants"] = None if grants is None else {name: dict(grant) for name, grant in grants.items()}
-    return {key: value for key, value in params.items() if value is not None}
+    convert: Mapping[str, Callable[[Any], Any]] = {
+        "cpu": lambda value: time("cpu", value),
+        "timeout": lambda value: time("timeout", value),
+        "env": dict,
+        "fetch": list,
+        "grants": lambda value: {name: dict(grant) for name, grant in value.items()},
+    }
+    names = ("level", "memory", "output", "pool", "prelude", *convert)
+    known = {name: given[name] for name in names if given.get(name) is not None}
+    return {name: convert[name](value) if name in convert else value for name, value in known.items()}
 
 
 def merge(base: Mapping[str, Any], added: Mapping[str, Any]) -> Dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import inspect
 import itertools
 import json
 import logging
@@ -16,7 +18,7 @@ from typing import Any, Awaitable, Callable, Dict, Mapping, Optional
 
 from . import _options as options
 from . import _supervisor
-from ._connection import Connection
+from ._connection import Connection, Fail
 from .errors import StockadeError
 from .tools import Prepared, WrongInput
 
@@ -48,15 +50,15 @@ class Variant:
 class Runner:
     """Opens sandboxes of the supervisor, and begins runs in them. For all threads."""
 
-    def __init__(self, params: Mapping[str, Any], files: Optional[options.Files], tools: Optional[options.Tools], session: bool, program: Optional[str], connect: Optional[str]) -> None:
-        self.tools = options.prepare(tools)
+    def __init__(self, given: options.SessionOptions, session: bool) -> None:
+        self.tools = options.prepare(given.get("tools"))
         self.session = session
-        self._params = dict(params)
-        if files:
+        self._params = options.open_params(given)
+        if files := given.get("files"):
             self._params["files"] = options.files(files)
         if session:
             self._params["session"] = True
-        self._where = (program, connect)
+        self._where = (given.get("program"), given.get("connect"))
         self._lock = threading.RLock()
         self._supervisor: Optional[_supervisor.Supervisor] = None
         self._variants: OrderedDict[str, Variant] = OrderedDict()
@@ -88,12 +90,20 @@ class Runner:
         """Whether `connect` answers at once."""
         return self._supervisor is not None and not self._supervisor.connection.ended
 
-    def variant(self, tools: Mapping[str, Prepared], added: Mapping[str, Any]) -> Variant:
+    def tools_of(self, given: options.RunOptions) -> Mapping[str, Prepared]:
+        """The tools of a run."""
+        own = given.get("tools")
+        return {**self.tools, **options.prepare(own)} if own else self.tools
+
+    def variant(self, tools: Mapping[str, Prepared], given: options.RunOptions) -> Variant:
         """The sandbox for the options of a run, which is opened if it is new. `leave` has to follow."""
-        params = options.merge(self._params, added)
+        params = options.merge(self._params, options.run_params(given))
         if tools:
             params["tools"] = {name: tool.wire for name, tool in tools.items()}
-        key = json.dumps(params, sort_keys=True)
+        try:
+            key = json.dumps(params, sort_keys=True)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise StockadeError("invalid_params", f"an option is not JSON: {error}") from None
         with self._lock:
             connection = self.connect().connection
             variant = self._variants.get(key)
@@ -113,11 +123,12 @@ class Runner:
                     del self._variants[key]
                     one.close()
 
-    def run_params(self, sandbox: str, code: str, files: Optional[options.Files], timeout: Optional[options.Time], stream: bool) -> Dict[str, Any]:
-        """The params of `run`."""
-        params: Dict[str, Any] = {"sandbox": sandbox, "code": code, "run": f"p{next(_names)}"}
-        if files:
+    def run_params(self, variant: Variant, code: str, given: options.RunOptions, stream: bool) -> Dict[str, Any]:
+        """The params of `run`, in a sandbox that is open."""
+        params: Dict[str, Any] = {"sandbox": variant.opened.result()["sandbox"], "code": code, "run": f"p{next(_names)}"}
+        if files := given.get("files"):
             params["files"] = options.files(files)
+        timeout = given.get("timeout")
         if timeout is not None:
             params["timeout"] = options.time("timeout", timeout)
         if stream:
@@ -140,26 +151,54 @@ class Runner:
         _supervisor.release(supervisor)
 
 
-def call_tool(tool: Prepared, given: bool, value: Any, context: Context) -> Any:
-    """Calls a function of the host in the context of its run. Returns its result, or what is to be awaited."""
-    return context.run(tool.bind(given, value))
-
-
 class Answer:
     """The answer to one call of a tool: the result of the function, or the error that the guest sees."""
 
-    def __init__(self, name: str, answer: Callable[[Any], None], fail: Callable[[str, str], None]) -> None:
+    def __init__(self, name: str, answer: Callable[[Any], None], fail: Fail) -> None:
         self._name = name
         self.result = answer
         self._fail = fail
 
     def error(self, error: BaseException) -> None:
-        """The guest sees the name and the message of the error, and nothing else of it."""
+        """The guest sees the name, the message and the code of the error, and nothing else of it."""
         if isinstance(error, WrongInput):
             self._fail("TypeError", f"tools.{self._name}: {error}")
             return
         _log.debug("the tool %s failed", self._name, exc_info=error)
-        self._fail(type(error).__name__, str(error))
+        message, code = "the tool failed", None
+        try:
+            message, code = str(error), _code(error)
+        except Exception as failure:  # of a class whose text or code cannot be read
+            _log.debug("the error of the tool %s cannot be read: %r", self._name, failure)
+        self._fail(type(error).__name__, message, code)
+
+
+def _code(error: BaseException) -> Optional[str]:
+    """By what programs distinguish errors of one class, in the words of JavaScript: `ENOENT`, or the error's own `code`."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return errno.errorcode.get(error.errno)
+    code = getattr(error, "code", None) if isinstance(error, Exception) else None
+    return str(code) if isinstance(code, (str, int)) and not isinstance(code, bool) else None
+
+
+def call_tool(tool: Prepared, given: bool, value: Any, context: Context, reply: Answer) -> Optional[Awaitable[Any]]:
+    """Calls a function of the host in the context of its run, and answers; or returns what is to be awaited for the answer."""
+    try:
+        result = context.run(tool.bind(given, value))
+        if inspect.isawaitable(result):
+            return result
+        reply.result(result)
+    except BaseException as error:  # also StopIteration, which no future can have
+        reply.error(error)
+    return None
+
+
+async def await_tool(waits: Awaitable[Any], reply: Answer) -> None:
+    """Answers a call of a function that is not done yet."""
+    try:
+        reply.result(await waits)
+    except BaseException as error:
+        reply.error(error)
 
 
 class _LoopThread:

@@ -8,13 +8,17 @@ import weakref
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Set, Type, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Set, Type, TypeVar
 
 from . import _options as options
-from ._options import Files, Json, Size, Time, Tools
-from ._runner import Answer, Runner, Variant, call_tool, loop_thread
+from ._connection import Fail
+from ._options import RunOptions, SandboxOptions, SessionOptions, SessionRunOptions
+from ._runner import Answer, Runner, Variant, await_tool, call_tool, loop_thread
 from .outcome import ConsoleLine, Outcome
 from .tools import Prepared
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 OnConsole = Callable[[ConsoleLine], object]
 _Self = TypeVar("_Self", bound="_Base")
@@ -84,7 +88,7 @@ class Run:
     def console(self, level: str, text: str) -> None:
         self._events.put(ConsoleLine(level, text))
 
-    def tool(self, name: str, given: bool, value: Any, answer: Callable[[Any], None], fail: Callable[[str, str], None]) -> None:
+    def tool(self, name: str, given: bool, value: Any, answer: Callable[[Any], None], fail: Fail) -> None:
         reply, tool = Answer(name, answer, fail), self._tools.get(name)
         if tool is None:
             fail("Error", f"there is no tool {name}")
@@ -93,27 +97,19 @@ class Run:
         context = self._context.run(contextvars.copy_context)
         try:
             if tool.is_async:
-                call = loop_thread.submit(self._call_async(tool, given, value, context, reply))
-                self._calls.add(call)
-                call.add_done_callback(self._calls.discard)
+                self._call(tool, given, value, context, reply)
             else:
                 self._connection.tool_threads.submit(self._call, tool, given, value, context, reply)
         except RuntimeError:  # the process is ending
             fail("Error", "the host is ending")
 
-    @staticmethod
-    def _call(tool: Prepared, given: bool, value: Any, context: contextvars.Context, reply: Answer) -> None:
-        try:
-            reply.result(call_tool(tool, given, value, context))
-        except BaseException as error:
-            reply.error(error)
-
-    @staticmethod
-    async def _call_async(tool: Prepared, given: bool, value: Any, context: contextvars.Context, reply: Answer) -> None:
-        try:
-            reply.result(await call_tool(tool, given, value, context))
-        except BaseException as error:
-            reply.error(error)
+    def _call(self, tool: Prepared, given: bool, value: Any, context: contextvars.Context, reply: Answer) -> None:
+        waits = call_tool(tool, given, value, context, reply)
+        if waits is not None:
+            # What is awaited runs in the context of the run, too.
+            call = context.run(loop_thread.submit, await_tool(waits, reply))
+            self._calls.add(call)
+            call.add_done_callback(self._calls.discard)
 
 
 class _Base:
@@ -153,14 +149,14 @@ class _Base:
         numbers: Mapping[str, int] = self._runner.connect().connection.request("stats", {}).result()
         return numbers
 
-    def _start(self, code: str, tools: Optional[Tools], files: Optional[Files], timeout: Optional[Time], on_console: Optional[OnConsole], added: Mapping[str, Any]) -> Run:
+    def _start(self, code: str, on_console: Optional[OnConsole], given: RunOptions) -> Run:
         runner = self._runner
-        every = {**runner.tools, **options.prepare(tools)} if tools else runner.tools
-        variant = runner.variant(every, added)
+        tools = runner.tools_of(given)
+        variant = runner.variant(tools, given)
         try:
-            sandbox = variant.opened.result()["sandbox"]
-            run = Run(self, variant, every, on_console)
-            run._begin(runner.run_params(sandbox, code, files, timeout, on_console is not None))
+            variant.opened.result()
+            run = Run(self, variant, tools, on_console)
+            run._begin(runner.run_params(variant, code, given, on_console is not None))
         except BaseException:
             runner.leave(variant)
             raise
@@ -181,109 +177,46 @@ class Sandbox(_Base):
     Nothing is granted unless an option says so. `level` is `"container"` (the default), `"process"` or `"thread"`. `tools` are
     functions of this process, which the guest calls as `tools.NAME(input)`; `files` can be imported and read; `fetch` names
     hosts; `env` and `grants` are in `NETWORK.env`. Limits are `memory`, `cpu`, `timeout` (of one run) and `output` (of the
-    console). `pool` isolates are kept ready.
+    console). `prelude` is code that runs before each run. `pool` isolates are kept ready.
 
     The first sandbox of a process starts the program `stockade supervise` (`program`: which one), or connects to the socket
     `connect` of one that runs. All methods may be called from any thread, and runs go on at the same time.
     """
 
-    def __init__(
-        self,
-        *,
-        level: Optional[str] = None,
-        memory: Optional[Size] = None,
-        cpu: Optional[Time] = None,
-        timeout: Optional[Time] = None,
-        env: Optional[Mapping[str, Json]] = None,
-        files: Optional[Files] = None,
-        fetch: Optional[Sequence[str]] = None,
-        grants: Optional[Mapping[str, Mapping[str, Any]]] = None,
-        tools: Optional[Tools] = None,
-        output: Optional[Size] = None,
-        pool: Optional[int] = None,
-        connect: Optional[str] = None,
-        program: Optional[str] = None,
-    ) -> None:
-        params = options.open_params(
-            level=level, memory=memory, cpu=cpu, timeout=timeout, env=env, fetch=fetch, grants=grants, output=output, pool=pool
-        )
-        super().__init__(Runner(params, files, tools, False, program, connect))
+    def __init__(self, **given: Unpack[SandboxOptions]) -> None:
+        options.checked("a sandbox", given, SandboxOptions)
+        super().__init__(Runner(given, False))
 
-    def run(
-        self,
-        code: str,
-        *,
-        tools: Optional[Tools] = None,
-        files: Optional[Files] = None,
-        fetch: Optional[Sequence[str]] = None,
-        env: Optional[Mapping[str, Json]] = None,
-        grants: Optional[Mapping[str, Mapping[str, Any]]] = None,
-        memory: Optional[Size] = None,
-        cpu: Optional[Time] = None,
-        timeout: Optional[Time] = None,
-        output: Optional[Size] = None,
-        on_console: Optional[OnConsole] = None,
-        check: bool = True,
-    ) -> Outcome:
+    def run(self, code: str, *, on_console: Optional[OnConsole] = None, check: bool = True, **given: Unpack[RunOptions]) -> Outcome:
         """Runs code and returns its outcome. A failed run raises its `GuestError`, unless `check` is false.
 
-        Tools, files, hosts, variables and grants are added to those of the sandbox; limits replace them. `on_console` gets each
-        line as it comes, in this thread; if it raises, the run is cancelled, as it is by Ctrl-C.
+        The options are `tools`, `files`, `fetch`, `env` and `grants`, which are added to those of the sandbox, and `memory`,
+        `cpu`, `timeout` and `output`, which replace them. `on_console` gets each line as it comes, in this thread; if it raises,
+        the run is cancelled, as it is by Ctrl-C.
         """
-        run = self.start(
-            code, tools=tools, files=files, fetch=fetch, env=env, grants=grants, memory=memory, cpu=cpu, timeout=timeout, output=output, on_console=on_console
-        )
-        return _finish(run, check)
+        return _finish(self.start(code, on_console=on_console, **given), check)
 
-    def start(
-        self,
-        code: str,
-        *,
-        tools: Optional[Tools] = None,
-        files: Optional[Files] = None,
-        fetch: Optional[Sequence[str]] = None,
-        env: Optional[Mapping[str, Json]] = None,
-        grants: Optional[Mapping[str, Mapping[str, Any]]] = None,
-        memory: Optional[Size] = None,
-        cpu: Optional[Time] = None,
-        timeout: Optional[Time] = None,
-        output: Optional[Size] = None,
-        on_console: Optional[OnConsole] = None,
-    ) -> Run:
-        """Begins a run, which can be waited for and cancelled."""
-        added = options.open_params(memory=memory, cpu=cpu, env=env, fetch=fetch, grants=grants, output=output)
-        return self._start(code, tools, files, timeout, on_console, added)
+    def start(self, code: str, *, on_console: Optional[OnConsole] = None, **given: Unpack[RunOptions]) -> Run:
+        """Begins a run with the options of `run`, which can be waited for and cancelled."""
+        options.checked("a run", given, RunOptions)
+        return self._start(code, on_console, given)
 
 
 class Session(_Base):
     """Runs pieces of code one after another in one isolate, whose globals and declarations live on, as in a REPL.
 
-    The options are those of `Sandbox`, without `pool`.
+    The options are those of `Sandbox`, without `pool`. A run has `timeout` and `on_console`.
     """
 
-    def __init__(
-        self,
-        *,
-        level: Optional[str] = None,
-        memory: Optional[Size] = None,
-        cpu: Optional[Time] = None,
-        timeout: Optional[Time] = None,
-        env: Optional[Mapping[str, Json]] = None,
-        files: Optional[Files] = None,
-        fetch: Optional[Sequence[str]] = None,
-        grants: Optional[Mapping[str, Mapping[str, Any]]] = None,
-        tools: Optional[Tools] = None,
-        output: Optional[Size] = None,
-        connect: Optional[str] = None,
-        program: Optional[str] = None,
-    ) -> None:
-        params = options.open_params(level=level, memory=memory, cpu=cpu, timeout=timeout, env=env, fetch=fetch, grants=grants, output=output)
-        super().__init__(Runner(params, files, tools, True, program, connect))
+    def __init__(self, **given: Unpack[SessionOptions]) -> None:
+        options.checked("a session", given, SessionOptions)
+        super().__init__(Runner(given, True))
 
-    def run(self, code: str, *, timeout: Optional[Time] = None, on_console: Optional[OnConsole] = None, check: bool = True) -> Outcome:
+    def run(self, code: str, *, on_console: Optional[OnConsole] = None, check: bool = True, **given: Unpack[SessionRunOptions]) -> Outcome:
         """Runs code and returns its outcome; `Outcome.state_lost` says whether the isolate ended with it."""
-        return _finish(self.start(code, timeout=timeout, on_console=on_console), check)
+        return _finish(self.start(code, on_console=on_console, **given), check)
 
-    def start(self, code: str, *, timeout: Optional[Time] = None, on_console: Optional[OnConsole] = None) -> Run:
+    def start(self, code: str, *, on_console: Optional[OnConsole] = None, **given: Unpack[SessionRunOptions]) -> Run:
         """Begins a run, which can be waited for and cancelled."""
-        return self._start(code, None, None, timeout, on_console, {})
+        options.checked("a run of a session", given, SessionRunOptions)
+        return self._start(code, on_console, {"timeout": given.get("timeout")})

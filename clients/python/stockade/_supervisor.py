@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import sysconfig
@@ -24,10 +25,13 @@ _log = logging.getLogger("stockade")
 
 PROTOCOL = 1
 # Seconds for which a supervisor goes on that no sandbox uses, so that the next sandbox need not start one.
-IDLE_SECONDS = 10.0
+# The client for Node has the same.
+IDLE_SECONDS = 5.0
 # Seconds for a supervisor to answer for the first time, and to end when its input ends.
 START_SECONDS = 30.0
 END_SECONDS = 5.0
+# Bytes of a line of standard error.
+MAX_SAID = 1 << 16
 
 
 def find_program() -> str:
@@ -36,7 +40,7 @@ def find_program() -> str:
     folders.append(str(Path(__file__).resolve().parent.parent / "bin"))  # of `pip install --target`
     for folder in folders:
         program = os.path.join(folder, "stockade")
-        if os.access(program, os.X_OK):
+        if os.path.isfile(program) and os.access(program, os.X_OK):
             return program
     if in_path := shutil.which("stockade"):
         return in_path
@@ -58,14 +62,14 @@ class _Pipes:
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         assert isinstance(process.stdin, io.FileIO) and isinstance(process.stdout, io.FileIO)
-        self._input, self._output = process.stdin, process.stdout
+        self._process, self._input, self._output = process, process.stdin, process.stdout
         self._lines = io.BufferedReader(self._output, 1 << 16)
 
-    def read_line(self) -> bytes:
-        line = self._lines.readline()
-        if not line:
-            self._lines.close()
-        return line
+    def read_line(self, limit: int) -> bytes:
+        return self._lines.readline(limit)
+
+    def end_reading(self) -> None:
+        self._lines.close()
 
     def write(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -74,6 +78,9 @@ class _Pipes:
 
     def close(self) -> None:
         self._input.close()
+
+    def destroy(self) -> None:
+        self._process.kill()
 
     def abandon(self) -> None:
         """In a fork: closes the descriptors, without locks that another thread may have held."""
@@ -92,27 +99,54 @@ class _Socket:
             self._socket.close()
             reason = error.strerror or str(error)
             raise StockadeError("no_supervisor", f"no supervisor answers at {path}: {reason}", fix=f"start one: stockade supervise --socket {path}") from None
+        try:
+            _check_owner(self._socket, path)
+        except BaseException:
+            self._socket.close()
+            raise
         self._lines = self._socket.makefile("rb", buffering=1 << 16)
 
-    def read_line(self) -> bytes:
-        line = self._lines.readline()
-        if not line:
-            self._lines.close()
-        return line
+    def read_line(self, limit: int) -> bytes:
+        return self._lines.readline(limit)
+
+    def end_reading(self) -> None:
+        self._lines.close()
 
     def write(self, data: bytes) -> None:
         self._socket.sendall(data)
 
     def close(self) -> None:
+        self.destroy()
+        self._socket.close()
+
+    def destroy(self) -> None:
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
-        self._socket.close()
 
     def abandon(self) -> None:
         """In a fork: closes the descriptor. The parent's connection goes on."""
         os.close(self._socket.detach())
+
+
+def _check_owner(connected: socket.socket, path: str) -> None:
+    """Refuses what another user of the machine listens with, who would get the code, the files and the tools."""
+    if hasattr(socket, "SO_PEERCRED"):
+        _, owner, _ = struct.unpack("3i", connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    else:
+        owner = os.stat(path).st_uid
+    me = os.geteuid()
+    if owner in (0, me):
+        return
+    # Root may use a supervisor of another user, which listens in that user's own folder.
+    if me == 0 and os.stat(os.path.dirname(os.path.realpath(path))).st_uid == owner:
+        return
+    raise StockadeError(
+        "foreign_socket",
+        f"the socket {path} is not used: a process of the user {owner} listens there, and this process runs as {me}",
+        fix="let a supervisor of your own user listen in a folder that only this user can write to",
+    )
 
 
 class Supervisor:
@@ -121,6 +155,9 @@ class Supervisor:
 
     def __init__(self, program: Optional[str], connect: Optional[str]) -> None:
         self.users = 0
+        # Ends it when nothing has used it for a while.
+        self.timer: Optional[threading.Timer] = None
+        self._forked = False
         self._process: Optional[subprocess.Popen[bytes]] = None
         self._said: Deque[str] = deque(maxlen=10)
         self._stream: Any
@@ -159,7 +196,7 @@ class Supervisor:
         """Keeps the last lines of the supervisor for errors, and hands all of them to the logger `stockade`."""
         assert isinstance(process.stderr, io.FileIO)
         with io.BufferedReader(process.stderr) as lines:
-            for line in lines:
+            while line := lines.readline(MAX_SAID):
                 text = line[:1000].decode("utf-8", "replace").rstrip()
                 self._said.append(text)
                 _log.info("%s", text)
@@ -177,8 +214,12 @@ class Supervisor:
 
     def close(self) -> None:
         """Closes the connection, and waits until a supervisor of this process's own has ended."""
+        if self._forked:
+            return
         self.connection.close(StockadeError("closed", "the sandbox is closed", fix="make a new one"))
         if self._process is None:
+            if not self.connection.wait_written(END_SECONDS):
+                self._stream.destroy()
             return
         try:
             self._process.wait(END_SECONDS)
@@ -188,6 +229,7 @@ class Supervisor:
 
     def abandon(self) -> None:
         """In a fork."""
+        self._forked = True
         self.connection.abandon()
         self._stream.abandon()
 
@@ -207,18 +249,28 @@ def acquire(program: Optional[str], connect: Optional[str]) -> Supervisor:
         if supervisor is None or supervisor.connection.ended:
             supervisor = _shared[key] = Supervisor(program, connect)
         supervisor.users += 1
+        if supervisor.timer:
+            supervisor.timer.cancel()
+            supervisor.timer = None
         return supervisor
 
 
 def release(supervisor: Supervisor) -> None:
-    """Gives a supervisor back. It ends if no sandbox has used it for a while."""
+    """Gives a supervisor back. It ends if no sandbox has used it for a while, or now if it was replaced."""
     with _lock:
         supervisor.users -= 1
-        unused = supervisor.users == 0
-    if unused:
-        timer = threading.Timer(IDLE_SECONDS, _end_unused, (supervisor,))
-        timer.daemon = True
-        timer.start()
+        if supervisor.users > 0:
+            return
+        replaced = supervisor not in _shared.values()
+        if not replaced:
+            supervisor.timer = threading.Timer(IDLE_SECONDS, _end_unused, (supervisor,))
+            supervisor.timer.daemon = True
+            try:
+                supervisor.timer.start()
+            except RuntimeError:  # the process is ending
+                pass
+    if replaced:
+        supervisor.close()
 
 
 def _end_unused(supervisor: Supervisor) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Mapping, Optional, Union
+from typing import TYPE_CHECKING, Any, Mapping, Optional
 
 if TYPE_CHECKING:
     from .outcome import Outcome
@@ -20,7 +20,9 @@ def printable(text: str) -> str:
 class StockadeError(Exception):
     """Why a run has no outcome: wrong options, a bound of the supervisor, no supervisor, or one that ended.
 
-    `kind` is a stable word. `limit` and `fix` are those that the supervisor states.
+    `kind` is a stable word: `closed`, `foreign_socket`, `forked`, `no_program`, `no_supervisor`, `not_json`, `protocol`,
+    `session_ended`, `supervisor_ended`, or one of the supervisor, such as `invalid_params` or `too_many`. `limit` and `fix` are
+    those that the supervisor states.
     """
 
     def __init__(self, kind: str, message: str, *, limit: Optional[float] = None, fix: Optional[str] = None) -> None:
@@ -29,12 +31,23 @@ class StockadeError(Exception):
         self.limit = limit
         self.fix = fix
 
+    def again(self) -> StockadeError:
+        """An equal error, for another thread: one that is raised twice keeps the frames of both."""
+        return StockadeError(self.kind, str(self), limit=self.limit, fix=self.fix)
+
+    def __reduce__(self) -> Any:
+        return (_stockade_error, (self.kind, str(self), self.limit, self.fix))
+
+
+def _stockade_error(kind: str, message: str, limit: Optional[float], fix: Optional[str]) -> StockadeError:
+    return StockadeError(kind, message, limit=limit, fix=fix)
+
 
 class GuestError(Exception):
     """What the guest threw, or why its run was ended.
 
     `kind` is a stable word: `thrown`, `syntax`, `cpu_limit_exceeded`, `timeout`, `cancelled`, and those that the
-    documentation of runs lists. `line` and `column` are those of the code as it was given, from 1. All texts are the
+    documentation of runs lists. `code` is the property of that name of what was thrown, if it is a text or a number. `line` and `column` are those of the code as it was given, from 1. All texts are the
     guest's own and not to be trusted; in `str(error)` control characters are escapes.
     """
 
@@ -46,7 +59,7 @@ class GuestError(Exception):
         self.source: Optional[str] = fields.get("source")
         self.line: Optional[int] = fields.get("line")
         self.column: Optional[int] = fields.get("column")
-        self.code: Union[str, int, float, None] = fields.get("code")
+        self.code: Optional[str] = fields.get("code")
         self.outcome: Optional[Outcome] = None
         super().__init__(self.message)
 

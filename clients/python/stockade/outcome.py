@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, List, Mapping, Optional
 
-from .errors import GuestError
+from .errors import GuestError, StockadeError
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,13 @@ class Outcome:
     @staticmethod
     def from_wire(fields: Mapping[str, Any]) -> Outcome:
         """Reads the outcome that a supervisor sent."""
+        try:
+            return Outcome._read(fields)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise StockadeError("protocol", f"the supervisor sent an outcome that this package does not know ({error!r})") from None
+
+    @staticmethod
+    def _read(fields: Mapping[str, Any]) -> Outcome:
         usage = fields.get("usage") or {}
         error = GuestError(fields["error"]) if fields.get("error") else None
         outcome = Outcome(

@@ -172,10 +172,10 @@ def check(value: Any, schema: JsonSchema, place: str) -> None:
             raise WrongInput(f"{place} has to be of the type {name}")
     elif name is not None and not isinstance(value, _TYPES[name]):
         raise WrongInput(f"{place} has to be of the type {name}")
-    if name == "array" and "items" in schema:
+    if isinstance(value, list) and "items" in schema:
         for index, item in enumerate(value):
             check(item, schema["items"], f"{place}[{index}]")
-    if name == "object":
+    if isinstance(value, dict) and name == "object":
         members = schema.get("properties", {})
         for member in schema.get("required", ()):
             if member not in value:

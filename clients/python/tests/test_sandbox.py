@@ -29,7 +29,13 @@ def alive(pid: int) -> bool:
 
 
 def children(pid: int) -> List[int]:
-    return [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+    found: List[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            found += map(int, (task / "children").read_text().split())
+        except (FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
+            pass
+    return found
 
 
 class Runs(unittest.TestCase):
@@ -287,6 +293,75 @@ class Tools(unittest.TestCase):
         harmless = code.replace("SIZE", "1 << 20").replace("FIRST", "const first = 0")
         self.assertEqual(self.sandbox.run(harmless, tools=tools).result, [0] + [1 << 20] * 5)
 
+    def test_name_and_code_of_an_error_reach_the_guest_and_come_back(self) -> None:
+        class Far(Exception):
+            code = "E_FAR"
+
+        def fail(kind: str) -> None:
+            if kind == "file":
+                open("/nothing/there")
+            raise Far("too far")
+
+        code = "await tools.fail('KIND').catch((e) => [e.name, e.code])"
+        self.assertEqual(self.sandbox.run(code.replace("KIND", "file"), tools={"fail": fail}).result, ["FileNotFoundError", "ENOENT"])
+        self.assertEqual(self.sandbox.run(code, tools={"fail": fail}).result, ["Far", "E_FAR"])
+        with self.assertRaises(GuestError) as raised:
+            self.sandbox.run("await tools.fail('x')", tools={"fail": fail})
+        self.assertEqual((raised.exception.name, raised.exception.code), ("Far", "E_FAR"))
+
+    def test_a_tool_may_raise_anything(self) -> None:
+        class Odd(Exception):
+            def __str__(self) -> str:
+                raise ValueError("no text")
+
+            @property
+            def code(self) -> str:
+                raise ValueError("no code")
+
+        def fail(number: int) -> Any:
+            errors: List[BaseException] = [Odd(), StopIteration(1), SystemExit(2), KeyboardInterrupt(), Exception("\ud800"), Exception("x" * 10_000_000), GeneratorExit()]
+            raise errors[number]
+
+        code = "const all = []; for (let i = 0; i < 7; i++) all.push(await tools.fail(i).catch((e) => e instanceof Error)); all"
+        self.assertEqual(self.sandbox.run(code, tools={"fail": fail}).result, [True] * 7)
+
+        async def run() -> Any:
+            async with AsyncSandbox(level=LEVEL, program=PROGRAM, tools={"fail": fail}) as sandbox:
+                return (await sandbox.run(code)).result
+
+        self.assertEqual(asyncio.run(run()), [True] * 7)
+
+    def test_a_function_that_returns_something_to_await_is_awaited(self) -> None:
+        async def later(value: int) -> int:
+            await asyncio.sleep(0)
+            return value + 1
+
+        tools: Dict[str, Any] = {"later": lambda value: later(value)}
+        self.assertEqual(self.sandbox.run("await tools.later(1)", tools=tools).result, 2)
+
+        async def run() -> Any:
+            async with AsyncSandbox(level=LEVEL, program=PROGRAM, tools=tools) as sandbox:
+                return (await sandbox.run("await tools.later(2)")).result
+
+        self.assertEqual(asyncio.run(run()), 3)
+
+    def test_a_prelude_runs_before_each_run_and_has_errors_of_its_own(self) -> None:
+        prelude = "let runs = 0;\nglobalThis.count = (): number => ++runs;"
+        with Sandbox(level=LEVEL, program=PROGRAM, prelude=prelude) as sandbox:
+            self.assertEqual([sandbox.run("count()").result for _ in range(2)], [1, 1])
+            with self.assertRaises(GuestError) as raised:
+                sandbox.run("\nnull.x")
+            self.assertEqual((raised.exception.source, raised.exception.line), ("main.ts", 2))
+        with Session(level=LEVEL, program=PROGRAM, prelude=prelude) as session:
+            self.assertEqual([session.run("count()").result for _ in range(2)], [1, 2])
+        with Sandbox(level=LEVEL, program=PROGRAM, prelude="\nthrow new TypeError('no')") as sandbox:
+            with self.assertRaises(GuestError) as raised:
+                sandbox.run("1")
+            error = raised.exception
+            self.assertEqual((error.kind, error.name, error.source, error.line), ("prelude_failed", "TypeError", "prelude.ts", 2))
+        with self.assertRaisesRegex(StockadeError, "prelude.ts:1:9"):
+            Sandbox(level=LEVEL, program=PROGRAM, prelude="let a = ;")
+
     def test_a_run_that_ends_does_not_wait_for_its_tools(self) -> None:
         release = threading.Event()
         self.addCleanup(release.set)
@@ -345,6 +420,17 @@ class Async(unittest.IsolatedAsyncioTestCase):
                 await task
             await asyncio.wait_for(cancelled.wait(), 20)
             self.assertEqual((await sandbox.run("1")).result, 1)
+
+    async def test_a_task_that_is_cancelled_while_a_sandbox_opens_leaves_the_others(self) -> None:
+        sandbox = AsyncSandbox(level=LEVEL, program=PROGRAM)
+        await sandbox.info()
+        tasks = [asyncio.create_task(sandbox.run(str(number), env={"A": 1})) for number in range(2)]
+        await asyncio.sleep(0)
+        tasks[0].cancel()
+        self.assertEqual((await tasks[1]).result, 1)
+        with self.assertRaises(asyncio.CancelledError):
+            await tasks[0]
+        await sandbox.close()
 
     async def test_sessions(self) -> None:
         async with AsyncSession(level=LEVEL, program=PROGRAM) as session:
@@ -452,6 +538,59 @@ class Supervisors(unittest.TestCase):
             finally:
                 server.terminate()
                 server.wait()
+
+    def program(self, body: str) -> str:
+        """The path of a program with this body in Python."""
+        file = tempfile.NamedTemporaryFile("w", suffix=".py", delete=False)
+        self.addCleanup(os.unlink, file.name)
+        with file:
+            file.write(f"#!{sys.executable}\n{body}")
+        os.chmod(file.name, 0o700)
+        return file.name
+
+    def test_a_supervisor_that_writes_no_messages_is_ended(self) -> None:
+        endless = "import sys\nwhile True: sys.stdout.write('x' * (1 << 20))"
+        wrong = "print('null', flush=True)\nimport time\nwhile True: time.sleep(1)"
+        for body, expected in ((endless, "more than 64 MiB"), (wrong, "not a message")):
+            with self.subTest(body=body):
+                before = set(children(os.getpid()))
+                with self.assertRaisesRegex(StockadeError, expected) as raised:
+                    Sandbox(program=self.program(body))
+                self.assertEqual(raised.exception.kind, "protocol")
+                self.require_ended([pid for pid in children(os.getpid()) if pid not in before])
+        with Sandbox(level=LEVEL, program=PROGRAM) as sandbox:
+            self.assertEqual(sandbox.run("1").result, 1)
+
+    def test_errors_can_be_copied_to_other_processes(self) -> None:
+        import pickle
+
+        error = StockadeError("too_many", "no more", limit=3, fix="close some")
+        copy = pickle.loads(pickle.dumps(error))
+        self.assertEqual((copy.kind, str(copy), copy.limit, copy.fix), (error.kind, str(error), 3, "close some"))
+
+    def test_many_sandboxes_one_after_the_other_need_few_threads(self) -> None:
+        def timers() -> int:
+            return sum(isinstance(thread, threading.Timer) and not thread.finished.is_set() for thread in threading.enumerate())
+
+        before = timers()
+        for _ in range(20):
+            with Sandbox(level=LEVEL, program=PROGRAM, pool=0):
+                pass
+        self.assertLessEqual(timers(), before + 1)
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root can be two users")
+    def test_a_socket_of_another_user_is_refused(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o777)
+            path = f"{folder}/s.sock"
+            listen = "import os, socket, sys\nos.setuid(12345)\ns = socket.socket(socket.AF_UNIX)\ns.bind(sys.argv[1])\ns.listen()\nprint('ready', flush=True)\nsys.stdin.read()"
+            server = subprocess.Popen([sys.executable, "-c", listen, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            assert server.stdin and server.stdout
+            server.stdout.readline()
+            with self.assertRaisesRegex(StockadeError, "user 12345") as raised:
+                Sandbox(connect=path)
+            self.assertEqual(raised.exception.kind, "foreign_socket")
+            server.communicate()
 
     def test_a_program_that_is_not_there_is_an_error_that_says_so(self) -> None:
         with self.assertRaisesRegex(StockadeError, "/nothing/stockade cannot be started"):

@@ -28,11 +28,34 @@ pub struct Granted {
     pub(crate) version: u64,
     /// Name, owner, scopes, limits and metadata, a line break between each two: none of the first four can have one.
     text: Box<str>,
+    /// Where the first four end.
+    ends: [usize; 4],
+    limits: KeyLimits,
     /// What sites get to know of it, once that was needed.
     shown: OnceLock<Arc<str>>,
 }
 
 impl Granted {
+    fn new(hash: KeyHash, id: KeyId, expires: u32, text: Box<str>) -> Self {
+        let mut ends = [text.len(); 4];
+        let breaks = text.match_indices('\n').map(|(at, _)| at);
+        ends.iter_mut().zip(breaks).for_each(|(end, at)| *end = at);
+        let granted = Self {
+            hash,
+            id,
+            expires,
+            version: 0,
+            text,
+            ends,
+            limits: KeyLimits::default(),
+            shown: OnceLock::new(),
+        };
+        Self {
+            limits: KeyLimits::of_text(granted.field(3)),
+            ..granted
+        }
+    }
+
     /// Whether it has not expired.
     pub(crate) fn lasts(&self, now: u64) -> bool {
         self.expires == u32::MAX || u64::from(self.expires) > now
@@ -45,7 +68,13 @@ impl Granted {
     }
 
     fn field(&self, number: usize) -> &str {
-        self.text.splitn(5, '\n').nth(number).unwrap_or_default()
+        let before = number
+            .checked_sub(1)
+            .and_then(|before| self.ends.get(before));
+        let start = before.map_or(0, |end| end + 1);
+        let end = self.ends.get(number).copied();
+        let end = end.unwrap_or(self.text.len());
+        self.text.get(start..end).unwrap_or_default()
     }
 
     /// Its name.
@@ -69,7 +98,7 @@ impl Granted {
     /// How many requests it may send.
     #[must_use]
     pub fn limits(&self) -> KeyLimits {
-        KeyLimits::of_text(self.field(3))
+        self.limits
     }
 
     /// What the site gets to know of it, as JSON: `{"id","name","scopes","metadata"}`.
@@ -211,14 +240,7 @@ impl Index {
     pub(crate) fn find(&self, hash: &KeyHash, now: u64) -> Option<(Granted, bool)> {
         let entry = self.get(hash, now)?;
         let first = !entry.used.load(Relaxed) && !entry.used.swap(true, Relaxed);
-        let granted = Granted {
-            hash: *hash,
-            id: KeyId(entry.id),
-            expires: entry.expires,
-            version: 0,
-            text: entry.text.clone(),
-            shown: OnceLock::new(),
-        };
+        let granted = Granted::new(*hash, KeyId(entry.id), entry.expires, entry.text.clone());
         Some((granted, first))
     }
 
@@ -287,14 +309,8 @@ mod tests {
 
     #[test]
     fn granted_key_shows_what_sites_see() {
-        let granted = Granted {
-            hash: KeyHash([0; 32]),
-            id: KeyId(1),
-            expires: u32::MAX,
-            version: 0,
-            shown: OnceLock::new(),
-            text: "a \"name\"\nme\nread shop/write\n10/s - -\n{\"plan\":\"a\\nb\"}".into(),
-        };
+        let text = "a \"name\"\nme\nread shop/write\n10/s - -\n{\"plan\":\"a\\nb\"}";
+        let granted = Granted::new(KeyHash([0; 32]), KeyId(1), u32::MAX, text.into());
         assert_eq!(
             granted.to_json(),
             r#"{"id":"key_00000000001","name":"a \"name\"","scopes":["read","shop/write"],"metadata":{"plan":"a\nb"}}"#
@@ -304,5 +320,9 @@ mod tests {
             granted.limits(),
             KeyLimits::parse(Some("10/s"), None, None).unwrap()
         );
+        // A text that is cut has empty parts.
+        let cut = Granted::new(KeyHash([0; 32]), KeyId(1), u32::MAX, "a\nme".into());
+        assert_eq!((cut.name(), cut.owner(), cut.scopes().0), ("a", "me", ""));
+        assert!(cut.to_json().ends_with("\"metadata\":{}}"));
     }
 }

@@ -1,14 +1,22 @@
 //! A process that makes, rotates and revokes keys is killed at any instant: what it acknowledged is there, and nothing
 //! is there in part.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
-use std::io::{BufRead, BufReader, Write};
+#[path = "../../stockade-audit/tests/killed_child/mod.rs"]
+mod killed_child;
+
+use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use stockade_auth::{ApiKey, KeyFields, Keys, Pepper, Status, Store};
+
+use crate::killed_child::{KilledChild, kills};
 
 const STORE: &str = "STOCKADE_TEST_KEYS_STORE";
 
@@ -42,37 +50,18 @@ fn killed_process_loses_nothing_that_it_acknowledged() {
     if let Ok(path) = std::env::var(STORE) {
         return change_for_ever(Path::new(&path));
     }
-    let kills = std::env::var("STOCKADE_TEST_KILLS").map_or(30, |kills| kills.parse().unwrap());
+    let kills = kills(30);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys.db");
     let mut acknowledged = 0;
     for round in 0..kills {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "killed_process_loses_nothing_that_it_acknowledged",
-                "--nocapture",
-            ])
-            .env(STORE, &path)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut said = Vec::new();
+        let test = "killed_process_loses_nothing_that_it_acknowledged";
+        let mut child = KilledChild::start(test, STORE, &path);
+        let of_a_key = |line: String| line.contains(" sk_stockade_").then_some(line);
         // Another number of changes each time, and then at once, wherever it is.
-        while said.len() < 1 + round % 7 {
-            let line = lines.next().unwrap().unwrap();
-            if line.contains(" sk_stockade_") {
-                said.push(line);
-            }
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        said.extend(
-            lines
-                .map_while(Result::ok)
-                .filter(|line| line.contains(" sk_stockade_")),
-        );
+        let changes = 0..1 + round % 7;
+        let mut said: Vec<_> = changes.map(|_| child.next(of_a_key)).collect();
+        said.extend(child.kill().into_iter().filter_map(of_a_key));
         let store = Store::open(&path, pepper()).unwrap();
         for line in &said {
             // The first line stands behind words of the test's own.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use stockade_http::key_in_charge;
+use stockade_http::{CpuAccount, cpu_in_charge, key_in_charge};
 use stockade_limits::Reported;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -25,6 +25,8 @@ pub(crate) struct InFlight {
     pub(crate) started: Instant,
     /// The API key for whose client the guest acts.
     key: Option<u64>,
+    /// Of the request on which alone the guest works.
+    account: Option<Arc<dyn CpuAccount>>,
     reported: Mutex<Reported>,
     sent: AtomicU64,
     received: AtomicU64,
@@ -50,6 +52,10 @@ pub(crate) struct Begun {
 
 impl InFlight {
     pub(crate) fn new(begun: Begun) -> Arc<Self> {
+        let account = cpu_in_charge();
+        if let Some(account) = &account {
+            account.egress_began();
+        }
         let in_flight = Self {
             instance: begun.instance,
             audit: begun.audit,
@@ -59,6 +65,7 @@ impl InFlight {
             rule: begun.rule,
             started: begun.started,
             key: key_in_charge(),
+            account,
             reported: Mutex::new(Reported::new(begun.started.into_std())),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
@@ -76,6 +83,9 @@ impl InFlight {
     pub(crate) fn sends(&self, bytes: usize) -> (u64, Result<Option<Instant>, Reason>) {
         self.stamp();
         let total = self.sent.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        if let Some(account) = &self.account {
+            account.egress_moved(bytes as u64, 0);
+        }
         self.report_progress();
         (total, self.quota.bytes(bytes))
     }
@@ -83,6 +93,9 @@ impl InFlight {
     /// Counts bytes from the server: how many there are now, and until when to wait.
     pub(crate) fn receives(&self, bytes: usize) -> (u64, Result<Option<Instant>, Reason>) {
         let total = self.received.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        if let Some(account) = &self.account {
+            account.egress_moved(0, bytes as u64);
+        }
         self.report_progress();
         (total, self.quota.bytes(bytes))
     }

@@ -238,7 +238,7 @@ impl<'a> Fields<'a> {
             for entry in entries {
                 let path = join(&found.path, &entry.key);
                 if !format.matches(&entry.key) {
-                    let what = format!("{:?} is not a known name", shown(&entry.key));
+                    let what = format!("{:?} is not allowed here", shown(&entry.key));
                     let message = Message::allowed(what, format.what);
                     self.reader.source.error(entry.at, &path, message);
                 } else if seen.insert(&entry.key) {
@@ -303,15 +303,19 @@ impl<'a> Fields<'a> {
         let Some(key) = self.key(name) else {
             return out;
         };
+        let mut placed = false;
         for found in layers.iter().filter_map(|layer| layer.find(key)) {
-            // Where a short form is allowed too, its reader has reported what is wrong.
+            // Where a short form is allowed too, its reader has reported what is wrong with it. A key that is
+            // missing in what the short form stands for is missing there.
             if found.node.map().is_none() && !matches!(key.kind, Kind::Section(_)) {
+                if !placed {
+                    (out.at, out.path, placed) = (found.at, found.path, true);
+                }
                 continue;
             }
             if let Some(fields) = Self::new(self.reader, section, &found) {
-                if out.layers.is_empty() {
-                    out.at = fields.at;
-                    out.path = fields.path.clone();
+                if !placed {
+                    (out.at, out.path, placed) = (fields.at, fields.path.clone(), true);
                 }
                 out.layers.extend(fields.layers);
             }

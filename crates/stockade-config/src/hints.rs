@@ -26,8 +26,10 @@ pub(crate) fn unknown_key(
                 Some(meant.to_owned()),
             )
         } else {
-            let elsewhere = elsewhere(top, key, String::new(), 6)
-                .filter(|_| nearest(names(), key).is_none())
+            let elsewhere = nearest(names(), key)
+                .is_none()
+                .then(|| elsewhere(top, key, path))
+                .flatten()
                 .map(|place| format!("; it belongs to {place}"));
             let what = format!(
                 "there is no key {:?} here{}",
@@ -123,32 +125,57 @@ fn meant(key: &str) -> Option<&'static str> {
     Some(meant)
 }
 
-/// The path to a section below `section` that has the key.
-fn elsewhere(section: &'static Section, key: &str, path: String, depth: usize) -> Option<String> {
-    if section.key(key).is_some() {
-        return Some(if path.is_empty() {
-            "the top of the file".to_owned()
-        } else {
-            path
-        });
-    }
-    if depth == 0 {
-        return None;
-    }
-    section
-        .keys
-        .iter()
-        .find_map(|inner| below(inner.kind, key, join(&path, inner.name), depth))
+/// The path to a section that has the key: of several, the one that has most of the way to `path` in common
+/// with it, and of equal ones the first.
+fn elsewhere(top: &'static Section, key: &str, path: &str) -> Option<String> {
+    let mut places = Vec::new();
+    find(top, key, String::new(), 6, &mut places);
+    let apart = |place: &String| std::cmp::Reverse(in_common(place, path));
+    let place = places.into_iter().min_by_key(apart)?;
+    Some(if place.is_empty() {
+        "the top of the file".to_owned()
+    } else {
+        place
+    })
 }
 
-fn below(kind: Kind, key: &str, path: String, depth: usize) -> Option<String> {
+/// How many keys the ways to two places begin with in common; `<name>` is every name.
+fn in_common(place: &str, path: &str) -> usize {
+    let keys = |way| str::split(way, '.').map(|key| key.split('[').next().unwrap_or_default());
+    keys(place)
+        .zip(keys(path))
+        .take_while(|(key, other)| key == other || *key == "<name>")
+        .count()
+}
+
+/// Adds the paths to `section` and to the sections below it that have the key. What is below one that has it
+/// is left out.
+fn find(
+    section: &'static Section,
+    key: &str,
+    path: String,
+    depth: usize,
+    places: &mut Vec<String>,
+) {
+    if section.key(key).is_some() {
+        places.push(path);
+    } else if depth > 0 {
+        for inner in section.keys {
+            find_in(inner.kind, key, join(&path, inner.name), depth, places);
+        }
+    }
+}
+
+fn find_in(kind: Kind, key: &str, path: String, depth: usize, places: &mut Vec<String>) {
     match kind {
-        Kind::Section(section) => elsewhere(section, key, path, depth - 1),
-        Kind::List(kind) => below(*kind, key, format!("{path}[]"), depth),
-        Kind::Map(_, kind) => below(*kind, key, format!("{path}.<name>"), depth),
-        Kind::Either(kinds) => kinds
-            .iter()
-            .find_map(|kind| below(*kind, key, path.clone(), depth)),
-        _ => None,
+        Kind::Section(section) => find(section, key, path, depth - 1, places),
+        Kind::List(kind) => find_in(*kind, key, format!("{path}[]"), depth, places),
+        Kind::Map(_, kind) => find_in(*kind, key, format!("{path}.<name>"), depth, places),
+        Kind::Either(kinds) => {
+            for kind in kinds {
+                find_in(*kind, key, path.clone(), depth, places);
+            }
+        }
+        _ => {}
     }
 }

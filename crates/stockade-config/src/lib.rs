@@ -75,7 +75,7 @@ pub use observe::{
 };
 pub use program::{parse_data_guard, parse_grants};
 pub use proxy::{ProxyScheme, ProxyUrl};
-pub use rate::{LimitBy, RateLimit};
+pub use rate::{LimitBy, RateLimit, cpu_amount};
 pub use redact::redact;
 pub use schema::schema;
 pub use secret::{SecretRef, SecretSource, SecretText};

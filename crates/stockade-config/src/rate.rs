@@ -177,10 +177,21 @@ fn bytes(fields: &Fields<'_>, name: &str) -> Option<Amount> {
     amount(fields, name, BYTES, size)
 }
 
+/// Microseconds of a time.
+fn microseconds(text: &str) -> Option<u64> {
+    u64::try_from(time(text)?.as_micros()).ok()
+}
+
 fn cpu(fields: &Fields<'_>) -> Option<Amount> {
-    // The amount is in microseconds.
-    let microseconds = |text: &str| u64::try_from(time(text)?.as_micros()).ok();
     amount(fields, "cpu", CPU, microseconds)
+}
+
+/// Reads an amount of CPU time as `cpu` of a limit has it, as `30s/m` or `2h/day`, in microseconds. `None`: it is none, or less
+/// than a millisecond.
+#[must_use]
+pub fn cpu_amount(text: &str) -> Option<Amount> {
+    let amount = Amount::parse_with(text, microseconds);
+    amount.filter(|amount| amount.units.get() >= 1000)
 }
 
 fn methods(fields: &Fields<'_>) -> Vec<Method> {

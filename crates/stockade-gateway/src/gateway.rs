@@ -15,6 +15,7 @@ use crate::listener::accept::BoundListener;
 use crate::listener::flows::DatagramLimits;
 use crate::listener::inherited::InheritedSockets;
 use crate::listener::options::{Address, ListenError, Listener, ProxyProtocol};
+use crate::rate::RouteLimits;
 use crate::route::pattern::Pattern;
 use crate::route::table::{Route, RouteTable, TableOptions};
 use crate::state::{ActiveConfig, GatewayState, Phase};
@@ -225,6 +226,12 @@ impl Gateway {
             cut,
             sockets_cut,
         }
+    }
+
+    /// The limits of each route that has some, by the route's label.
+    #[must_use]
+    pub fn limits(&self) -> Vec<(Arc<str>, Arc<RouteLimits>)> {
+        self.inner.state.config.load().table.limits().to_vec()
     }
 
     /// What is open at this moment.

@@ -47,7 +47,7 @@ pub use listener::inherited::{InheritError, InheritedSockets};
 pub use listener::options::{Address, ListenError, Listener, ProxyProtocol};
 #[doc(hidden)]
 pub use parsers::parse_everything;
-pub use rate::{LimitBy, RateRule, RouteLimits, Unit};
+pub use rate::{CountedUse, LimitBy, LimitSubject, LimitUse, RateRule, RouteLimits, Unit};
 pub use route::pattern::{Pattern, PatternError};
 pub use route::table::{Route, RouteTable, TableError, TableOptions, TraceParents, TraceRule};
 pub use target::{ByteStream, StreamConnection, StreamHandler, StreamTarget, Target, Transport};

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use deno_core::JsRuntime;
-use deno_core::futures::channel::mpsc::unbounded;
 use deno_core::futures::{StreamExt as _, stream};
 use stockade_inspector::{Debuggable, Debuggers, Inspector, Listed, Session, Target};
 use stockade_limits::Isolation;
@@ -60,21 +59,19 @@ impl Debuggable for InWorker {
 
     fn connect(&self) -> Option<Session> {
         let session = Arc::new(self.0.debug().ok()?);
-        let (to_isolate, mut from_socket) = unbounded();
         let sending = Arc::clone(&session);
+        let from_isolate = stream::unfold(session, async |session| {
+            let next = session.next().await?;
+            Some((next.map_err(Into::into), session))
+        });
+        let (session, mut from_socket) = Session::with(from_isolate.boxed());
         // Ends with the debugger, and the session with both.
         tokio::spawn(async move {
-            while let Some(text) = from_socket.next().await {
+            while let Some(Ok(text)) = from_socket.next().await {
                 sending.send(text);
             }
         });
-        let from_isolate = stream::unfold(session, async |session| {
-            session.next().await.map(|text| (text, session))
-        });
-        Some(Session {
-            to_isolate,
-            from_isolate: from_isolate.boxed(),
-        })
+        Some(session)
     }
 }
 

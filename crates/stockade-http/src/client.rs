@@ -41,6 +41,17 @@ pub trait CpuAccount: fmt::Debug + Send + Sync {
     /// A rule or a limit has refused something that the guest wanted while it worked on this request alone.
     fn refused(&self) {}
 
+    /// A grant has refused a call that the guest made while it worked on this request alone.
+    fn grant_refused(&self) {}
+
+    /// The guest has begun an outbound request or connection while it worked on this request alone.
+    fn egress_began(&self) {}
+
+    /// Bytes that such an outbound request or connection has sent and received; comes while it goes on.
+    fn egress_moved(&self, sent: u64, received: u64) {
+        let _ = (sent, received);
+    }
+
     /// A guest begins to work for the request. Comes once more where another mirror tries it again, and where the guest
     /// has another instance work for it.
     fn began(&self) {}

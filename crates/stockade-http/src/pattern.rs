@@ -26,6 +26,15 @@ pub enum PathPattern {
     Under(String),
 }
 
+impl std::fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exact(path) => f.write_str(path),
+            Self::Under(path) => write!(f, "{path}/*"),
+        }
+    }
+}
+
 impl PathPattern {
     /// Whether a path in normal form is one of the pattern's.
     #[must_use]

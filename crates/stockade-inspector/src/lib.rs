@@ -10,13 +10,18 @@
 //! 3. Requests whose `Host` is neither `localhost` nor an IP address are refused: a web page that has
 //!    its own name resolved to this machine learns nothing. So are requests whose `Origin` is that of a site.
 //!
+//! 4. What waits for a debugger or for an isolate is bounded in bytes. Who sends waits for the other side; an isolate whose
+//!    debugger takes nothing for long loses the session, with an error that says so.
+//!
 //! Deliberately absent: authentication. Anyone who may connect to the address and read the list of
 //! targets, or knows a target's random id, controls that isolate: the host isolate with all its rights.
 
 mod server;
 mod session;
 mod target;
+mod waiting;
 
 pub use server::{Inspector, ListenError};
-pub use session::{Debuggable, Debuggers, Entrance, Session, Watcher};
+pub use session::{BoxError, CommandSender, Debuggable, Debuggers, Entrance, Session, Watcher};
 pub use target::{Listed, Target};
+pub use waiting::{MAX_WAITING, MessageReceiver, MessageSender, Overflow};

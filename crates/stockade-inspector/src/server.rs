@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use deno_core::JsRuntime;
 use deno_core::futures::StreamExt as _;
-use deno_core::futures::channel::mpsc::unbounded;
 use deno_inspector_server::validated_host_header;
 use fastwebsockets::upgrade::{UpgradeFut, upgrade};
 use fastwebsockets::{FragmentCollectorRead, Frame, OpCode, Payload, WebSocketError};
@@ -18,6 +17,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::session::{Debuggable, Debuggers, Entrance, Session, Watcher};
@@ -25,6 +25,12 @@ use crate::target::{Entries, Listed, ListedTarget, Target};
 
 /// Close code of a socket whose isolate has ended (RFC 6455, "going away").
 const GOING_AWAY: u16 = 1001;
+
+/// Close code of a socket whose session is over for another reason (RFC 6455, "policy violation").
+const POLICY: u16 = 1008;
+
+/// Bytes of a reason in a close frame (RFC 6455, 5.5).
+const MAX_REASON: usize = 123;
 
 /// The server could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -242,23 +248,27 @@ fn connect(mut request: Request<Incoming>, entry: &ListedTarget) -> Answer {
 /// Carries messages both ways until either side is gone.
 async fn carry(socket: UpgradeFut, mut session: Session) -> Result<(), WebSocketError> {
     let (reader, mut writer) = socket.await?.split(tokio::io::split);
-    let to_isolate = session.to_isolate.clone();
-    // Answers to pings and to closing, which the reader asks for.
-    let (obliged, mut obligations) = unbounded();
+    let to_isolate = Arc::clone(&session.to_isolate);
+    // Answers to pings and to closing, which the reader asks for: it reads on when they are sent.
+    let (obliged, mut obligations) = mpsc::channel(1);
     let read = async move {
         let mut reader = FragmentCollectorRead::new(reader);
         loop {
             let mut oblige = |frame: Frame<'_>| {
                 let payload = Payload::Owned(frame.payload.to_vec());
-                // Nobody is there to send it any more when the isolate is gone.
-                let _ = obliged.unbounded_send(Frame::new(true, frame.opcode, None, payload));
-                std::future::ready(Ok::<(), WebSocketError>(()))
+                let frame = Frame::new(true, frame.opcode, None, payload);
+                let obliged = obliged.clone();
+                async move {
+                    // Nobody is there to send it any more when the isolate is gone.
+                    let _ = obliged.send(frame).await;
+                    Ok::<(), WebSocketError>(())
+                }
             };
             let frame = reader.read_frame(&mut oblige).await?;
             match frame.opcode {
                 OpCode::Text => {
                     let text = String::from_utf8_lossy(&frame.payload).into_owned();
-                    if to_isolate.unbounded_send(text).is_err() {
+                    if !to_isolate.send(text).await {
                         return Ok::<(), WebSocketError>(());
                     }
                 }
@@ -271,13 +281,20 @@ async fn carry(socket: UpgradeFut, mut session: Session) -> Result<(), WebSocket
         loop {
             let frame = tokio::select! {
                 biased;
-                obligation = obligations.next() => match obligation {
+                obligation = obligations.recv() => match obligation {
                     Some(frame) => frame,
                     // The reader is done.
                     None => return Ok(()),
                 },
                 message = session.from_isolate.next() => match message {
-                    Some(message) => Frame::text(Payload::Owned(message.into_bytes())),
+                    Some(Ok(message)) => Frame::text(Payload::Owned(message.into_bytes())),
+                    Some(Err(why)) => {
+                        tracing::warn!("a debugger's session is over: {why}");
+                        let mut reason = why.to_string();
+                        reason.truncate(reason.floor_char_boundary(MAX_REASON));
+                        let over = Frame::close(POLICY, reason.as_bytes());
+                        return writer.write_frame(over).await;
+                    }
                     None => {
                         let going_away = Frame::close(GOING_AWAY, b"the isolate has ended");
                         return writer.write_frame(going_away).await;

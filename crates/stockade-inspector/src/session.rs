@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use deno_core::futures::StreamExt as _;
 use deno_core::futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
@@ -15,6 +16,14 @@ use deno_core::{
     InspectorMsg, InspectorSessionChannels, InspectorSessionKind, InspectorSessionProxy, JsRuntime,
 };
 use parking_lot::Mutex;
+
+use crate::waiting::{Closer, MessageReceiver, MessageSender, Overflow, Unanswered, messages};
+
+/// Why a session is over, for a person.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How long an isolate waits for a debugger that takes none of its messages. Its clocks stand meanwhile.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Is notified of an isolate's sessions, on the isolate's thread.
 pub trait Watcher: Send + Sync {
@@ -36,7 +45,14 @@ pub struct Debuggers {
 #[derive(Default)]
 struct Senders {
     closed: bool,
-    open: Vec<UnboundedSender<String>>,
+    open: Vec<OpenSession>,
+}
+
+/// What ends a session.
+struct OpenSession {
+    to_isolate: UnboundedSender<String>,
+    /// Where the isolate's thread may wait for the debugger.
+    to_debugger: Option<Closer>,
 }
 
 impl Debuggers {
@@ -47,8 +63,11 @@ impl Debuggers {
             senders.closed = true;
             std::mem::take(&mut senders.open)
         };
-        for sender in open {
-            sender.close_channel();
+        for session in open {
+            session.to_isolate.close_channel();
+            if let Some(closer) = session.to_debugger {
+                closer.close();
+            }
         }
     }
 
@@ -58,35 +77,80 @@ impl Debuggers {
     }
 
     /// False if no connection may be made any more.
-    fn add(&self, sender: &UnboundedSender<String>) -> bool {
+    fn add(&self, session: OpenSession) -> bool {
         let mut senders = self.senders.lock();
-        senders.open.retain(|sender| !sender.is_closed());
-        if !senders.closed {
-            senders.open.push(sender.clone());
+        senders.open.retain(|open| !open.to_isolate.is_closed());
+        if senders.closed {
+            return false;
         }
-        !senders.closed
+        senders.open.push(session);
+        true
     }
 }
 
 /// The socket's side of a session.
 pub struct Session {
     /// What the debugger sends; closed when the debugger is gone.
-    pub to_isolate: UnboundedSender<String>,
-    /// What the isolate sends; ends when the isolate is gone.
-    pub from_isolate: BoxStream<'static, String>,
+    pub to_isolate: Arc<CommandSender>,
+    /// What the isolate sends; ends when the isolate is gone, and with why the session is over where that is something else.
+    pub from_isolate: BoxStream<'static, Result<String, BoxError>>,
+}
+
+/// Takes what a debugger sends, as fast as the isolate does.
+pub struct CommandSender(CommandWay);
+
+enum CommandWay {
+    /// To an isolate that is elsewhere.
+    Elsewhere(MessageSender),
+    /// To V8, whose own queue has no bound.
+    Here {
+        sender: UnboundedSender<String>,
+        unanswered: Arc<Unanswered>,
+    },
+}
+
+impl CommandSender {
+    /// Waits until the isolate takes a message. False if it takes none any more.
+    pub async fn send(&self, text: String) -> bool {
+        match &self.0 {
+            CommandWay::Elsewhere(sender) => sender.send(text).await,
+            CommandWay::Here { sender, unanswered } => {
+                unanswered.send(&text).await && sender.unbounded_send(text).is_ok()
+            }
+        }
+    }
+
+    fn close(&self) {
+        match &self.0 {
+            CommandWay::Elsewhere(sender) => sender.close(),
+            CommandWay::Here { sender, unanswered } => {
+                sender.close_channel();
+                unanswered.close();
+            }
+        }
+    }
 }
 
 impl Session {
     /// With an isolate that is elsewhere: the session, what the debugger sends, and the way for what the isolate sends.
     #[must_use]
-    pub fn elsewhere() -> (Self, UnboundedReceiver<String>, UnboundedSender<String>) {
-        let (to_isolate, from_debugger) = unbounded();
-        let (to_debugger, from_isolate) = unbounded();
-        let session = Self {
-            to_isolate,
-            from_isolate: from_isolate.boxed(),
-        };
+    pub fn elsewhere() -> (Self, MessageReceiver, MessageSender) {
+        let (to_debugger, from_isolate) = messages();
+        let (session, from_debugger) = Self::with(boxed(from_isolate));
         (session, from_debugger, to_debugger)
+    }
+
+    /// With an isolate that is elsewhere and whose messages are this stream: the session, and what the debugger sends.
+    #[must_use]
+    pub fn with(
+        from_isolate: BoxStream<'static, Result<String, BoxError>>,
+    ) -> (Self, MessageReceiver) {
+        let (to_isolate, from_debugger) = messages();
+        let session = Self {
+            to_isolate: Arc::new(CommandSender(CommandWay::Elsewhere(to_isolate))),
+            from_isolate,
+        };
+        (session, from_debugger)
     }
 }
 
@@ -127,10 +191,22 @@ impl Entrance {
     /// ended.
     #[must_use]
     pub fn open(&self, out: impl Fn(String) + Send + 'static) -> Option<UnboundedSender<String>> {
+        self.begin(out, None)
+    }
+
+    fn begin(
+        &self,
+        out: impl Fn(String) + Send + 'static,
+        to_debugger: Option<Closer>,
+    ) -> Option<UnboundedSender<String>> {
         let (to_passage, isolate_out) = unbounded();
         let (to_isolate, isolate_in) = unbounded();
         Passage::begin(isolate_out, Box::new(out), self.watcher.clone());
-        if !self.debuggers.add(&to_isolate) {
+        let session = OpenSession {
+            to_isolate: to_isolate.clone(),
+            to_debugger,
+        };
+        if !self.debuggers.add(session) {
             return None;
         }
         let proxy = InspectorSessionProxy {
@@ -153,22 +229,37 @@ impl Debuggable for Entrance {
     }
 
     fn connect(&self) -> Option<Session> {
-        let (to_socket, from_isolate) = unbounded();
-        let to_isolate = self.open(move |text| {
-            // The debugger may be gone; V8 detects that by itself.
-            let _ = to_socket.unbounded_send(text);
-        })?;
+        let (to_socket, from_isolate) = messages();
+        let closer = to_socket.closer();
+        let unanswered = Arc::<Unanswered>::default();
+        let (commands, watcher) = (Arc::clone(&unanswered), self.watcher.clone());
+        let out = move |text: String| {
+            commands.received(&text);
+            // A debugger that reads slowly holds the isolate.
+            to_socket.send_blocking(text, PATIENCE, |waits| {
+                if let Some(watcher) = &watcher {
+                    watcher.paused(waits);
+                }
+            });
+        };
+        let sender = self.begin(out, Some(closer))?;
         Some(Session {
-            to_isolate,
-            from_isolate: from_isolate.boxed(),
+            to_isolate: Arc::new(CommandSender(CommandWay::Here { sender, unanswered })),
+            from_isolate: boxed(from_isolate),
         })
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.to_isolate.close_channel();
+        self.to_isolate.close();
     }
+}
+
+fn boxed(messages: MessageReceiver) -> BoxStream<'static, Result<String, BoxError>> {
+    messages
+        .map(|message| message.map_err(Overflow::into))
+        .boxed()
 }
 
 /// Passes on what an isolate says to a debugger, and notices pauses.
@@ -320,9 +411,9 @@ mod tests {
         .unwrap();
         assert_eq!(*reported.0.lock(), [(true, here), (false, here)]);
         let mut next = || session.from_isolate.next().now_or_never().flatten();
-        assert!(next().unwrap().contains("paused"));
-        assert!(next().unwrap().contains("\"id\":1"));
-        assert_eq!(next(), None);
+        assert!(next().unwrap().unwrap().contains("paused"));
+        assert!(next().unwrap().unwrap().contains("\"id\":1"));
+        assert!(next().is_none());
     }
 
     #[test]
@@ -333,7 +424,8 @@ mod tests {
         let session = entrance.connect().unwrap();
         let proxy = sessions.try_recv().unwrap();
         debuggers.close();
-        assert!(session.to_isolate.is_closed());
+        let sent = session.to_isolate.send("{}".to_owned());
+        assert_eq!(sent.now_or_never(), Some(false));
         assert!(entrance.is_gone() && entrance.connect().is_none());
         drop(proxy);
     }

@@ -13,7 +13,7 @@ use stockade_supervisor::{CallError, End, SendError};
 use stockade_trace::{Span, SpanKind, Trace};
 
 use crate::error::{FetchError, Refusal};
-use crate::mirror::{GuestReply, Mirror, Reading, Slot};
+use crate::mirror::{GuestReply, Mirror, Reading, Slot, TracedCall};
 use crate::observer::Observer;
 use crate::pool::{Found, Pool};
 use crate::respond::respond;
@@ -385,7 +385,7 @@ pub(crate) async fn call(
     args: CallPayload,
 ) -> Result<CallPayload, FetchError> {
     // A caller chooses the name. With a U+0000 in front it would be the number of what the guest has lent to others.
-    if method.starts_with('\0') {
+    if method.starts_with('\0') || ends_with_number(method) {
         return Err(no_method(pool, method));
     }
     // With the U+0000 that marks an export's name.
@@ -399,22 +399,48 @@ pub(crate) async fn call(
     found.slot.charge_to(in_charge());
     let mirror = Arc::clone(&found.slot.mirror);
     mirror.number_request();
-    let mut span = guest_span(trace.as_ref(), pool, mirror.number, false);
-    let called = call_guest(&mirror, method, args).await;
-    if let (Some(span), Err(error)) = (&mut span, &called) {
-        span.fail(error.name());
-    }
+    let called = call_guest(&mirror, method, args, trace.as_ref()).await;
     Ok(kept(called?, found.slot))
 }
 
-/// Calls what a guest has under this name, behind the U+0000 of an export.
+/// Whether a name ends as that of a call which is traced: with a U+0000 and its number. A caller could name another call so.
+pub(crate) fn ends_with_number(name: &str) -> bool {
+    let is_number = |end: &str| !end.is_empty() && end.bytes().all(|byte| byte.is_ascii_digit());
+    name.rsplit_once('\0')
+        .is_some_and(|(_, end)| is_number(end))
+}
+
+/// Calls what a guest has under this name, behind the U+0000 of an export. Where the caller's call is traced, the guest's
+/// work is a span of it, and what the guest asks for meanwhile belongs to that.
 pub(crate) async fn call_guest(
     mirror: &Arc<Mirror>,
     method: &str,
     args: CallPayload,
+    trace: Option<&Trace>,
+) -> Result<CallPayload, FetchError> {
+    let mut span = guest_span(trace, &mirror.pool, mirror.number, false);
+    let continued = span.as_ref().map(Span::trace).or(trace);
+    let traced = continued.map(|trace| mirror.trace_call(trace.clone()));
+    let called = await_guest(mirror, method, args, traced.as_ref()).await;
+    if let (Some(span), Err(error)) = (&mut span, &called) {
+        span.fail(error.name());
+    }
+    called
+}
+
+async fn await_guest(
+    mirror: &Arc<Mirror>,
+    method: &str,
+    args: CallPayload,
+    traced: Option<&TracedCall<'_>>,
 ) -> Result<CallPayload, FetchError> {
     let (args, unnamed) = mirror.export_call(args).map_err(FetchError::Threw)?;
-    let called = mirror.handle.call(format!("\0{method}"), args);
+    let name = traced.map(|call| format!("\0{method}\0{}", call.id));
+    // The longest names have no room for a number.
+    let name = name.filter(|name| name.len() <= MAX_NAME_BYTES);
+    let called = mirror
+        .handle
+        .call(name.unwrap_or_else(|| format!("\0{method}")), args);
     let limit = mirror.limits().wall;
     let called = tokio::time::timeout(limit, called).await;
     if !matches!(called, Ok(Err(CallError::Send(_)))) {

@@ -70,7 +70,7 @@ const MAIN: &[&str] = &[
 const WORKERS: &str = "cloudflare:workers";
 const WORKERS_SOURCE: &str = "\
 const workers = globalThis[Symbol.for('cloudflare:workers')];
-export const { RpcPromise, RpcStub, RpcTarget, WorkerEntrypoint, env } = workers;
+export const { RpcPromise, RpcStub, RpcTarget, WorkerEntrypoint, env, waitUntil } = workers;
 ";
 const SOCKETS_SOURCE: &str = "\
 const sockets = globalThis[Symbol.for('cloudflare:sockets')];

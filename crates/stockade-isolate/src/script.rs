@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 
 use deno_core::v8;
+use stockade_limits::IsolateOptions;
 use stockade_protocol::{GuestError, Position};
-use stockade_realm::guest_error;
+use stockade_realm::{RUN, guest_error};
 use stockade_transpile::{Language, Options, excerpt, program, transpile};
 
 use crate::error::syntax_error;
@@ -60,13 +61,51 @@ pub(crate) fn run<'s>(
 }
 
 /// The code of errors of code that was not run, because it does not parse.
-const SYNTAX: &str = "syntax";
+const SYNTAX: &str = "stockade:syntax";
+
+/// A script that runs before the code of a run, compiled by the host.
+pub(crate) struct Prelude {
+    /// JavaScript, whose value is a promise.
+    pub(crate) code: String,
+    /// JSON (ECMA-426).
+    pub(crate) source_map: Vec<u8>,
+}
+
+impl Prelude {
+    /// What runs before the code of the first run, if there is anything.
+    pub(crate) fn of(options: &IsolateOptions) -> Option<Self> {
+        let prelude = options.env.get(RUN)?.get("prelude")?;
+        let text = |key| Some(prelude.get(key)?.as_str()?.to_owned());
+        Some(Self {
+            code: text("code")?,
+            source_map: text("map")?.into_bytes(),
+        })
+    }
+}
+
+/// Runs what comes before a run: its value is the promise of its end.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn run_prelude<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    modules: &GuestModules,
+    name: &str,
+    prelude: Prelude,
+) -> Result<v8::Local<'s, v8::Value>, Stopped<'s>> {
+    (modules.source_maps).add(name.to_owned(), prelude.source_map);
+    match compile(scope, name, &prelude.code) {
+        Ok(script) => run_compiled(scope, script),
+        Err(Failed::Other(error)) => Err(error.into()),
+        Err(Failed::Syntax) => Err(compile_error(scope, name, &prelude.code).into()),
+    }
+}
 
 /// Runs the text of a run: its value is the promise of a result. `declared` are the names that runs of the session have
 /// declared; `None` if there is no session.
 ///
 /// # Errors
-/// As [`run`]; a text that does not parse is an error with the code `syntax`.
+/// As [`run`]; a text that does not parse is an error with the code [`SYNTAX`].
 pub(crate) fn run_program<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     modules: &GuestModules,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use stockade_inspector::Inspector;
-use stockade_supervisor::{CpuClock, GuestContext};
+use stockade_supervisor::{CpuClock, GuestContext, HelperMark};
 use tokio::runtime::{Builder, EnterGuard, Runtime};
 
 use crate::realm::Realm;
@@ -34,7 +34,7 @@ pub(crate) struct ThreadRuntime {
 #[derive(Default)]
 struct Helper {
     clock: Option<CpuClock>,
-    /// Reports the thread's CPU clock to the isolate that the thread works for.
+    /// Reports the thread's CPU clock to the isolate that the thread works for, while there is one.
     report_clock: Option<Box<dyn Fn(CpuClock) + Send>>,
 }
 
@@ -108,7 +108,7 @@ impl ThreadRuntime {
         inspector: Option<Inspector>,
     ) -> Rc<GuestContext> {
         {
-            let report_clock = guest.helper_mark();
+            let report_clock = self.reporter(guest.helper_mark());
             let mut helper = self.helper.lock();
             if let Some(clock) = helper.clock {
                 report_clock(clock);
@@ -118,6 +118,22 @@ impl ThreadRuntime {
         let guest = Rc::new(guest);
         let native = Arc::clone(&self.native);
         self.block_on(run::run(realm, Rc::clone(&guest), native, inspector));
+        // It holds the event loop, which holds it.
+        self.helper.lock().report_clock = None;
         guest
+    }
+
+    /// Says to an isolate's limits which thread works for it, and lets them ask whether that thread is idle.
+    fn reporter(&self, mark: HelperMark) -> Box<dyn Fn(CpuClock) + Send> {
+        let handle = self.runtime.handle().clone();
+        Box::new(move |clock| {
+            let (handle, of_thread) = (handle.clone(), mark.clone());
+            let ask = move || {
+                let mark = of_thread.clone();
+                // It stands behind all that the thread was given before.
+                drop(handle.spawn_blocking(move || mark.is_idle()));
+            };
+            mark.works(clock, Box::new(ask));
+        })
     }
 }

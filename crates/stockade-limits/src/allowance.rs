@@ -248,6 +248,15 @@ impl Allowance {
         }
     }
 
+    /// Units that may be taken at once: of a rate its burst, of a quota all.
+    #[must_use]
+    pub fn at_once(&self) -> u64 {
+        match self {
+            Self::Rate(rate) => rate.at_once(),
+            Self::Quota { units, .. } => units.get(),
+        }
+    }
+
     /// Seconds of the period that contains a time.
     #[must_use]
     pub fn period(&self, now: Now) -> u64 {
@@ -295,7 +304,10 @@ impl Allowance {
     ) -> Result<Left, Duration> {
         self.turn(taken, now);
         match (self, &mut *taken) {
-            (Self::Rate(rate), Taken::Rate(state)) => rate.try_take(state, wanted, now.instant)?,
+            (Self::Rate(rate), Taken::Rate(state)) => {
+                let (units, reset) = rate.try_take_left(state, wanted, now.instant)?;
+                return Ok(Left { units, reset });
+            }
             (Self::Quota { units: most, .. }, Taken::Quota { ends, units }) => {
                 // Without a unit to take, one must be left.
                 if units.saturating_add(wanted.max(1)) > most.get() {
@@ -331,6 +343,12 @@ impl Allowance {
             (_, Taken::Quota { units, .. }) => *units = units.saturating_sub(unused),
             _ => {}
         }
+    }
+
+    /// What is left where this was taken.
+    pub(crate) fn left_of(&self, mut taken: Taken, now: Now) -> Left {
+        self.turn(&mut taken, now);
+        self.left(&taken, now)
     }
 
     fn left(&self, taken: &Taken, now: Now) -> Left {

@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use siphasher::sip::SipHasher13;
 
 use crate::allowance::{Allowance, Left, Now, Taken};
+use crate::rate::RateState;
 
 /// Counters of one bucket.
 const WAYS: usize = 16;
@@ -58,6 +59,12 @@ impl CounterId {
             Some(network) => (group(network.0), group(self.of)),
             None => (NO_GROUP, NO_GROUP),
         }
+    }
+
+    /// Its number for [`Counters::reset`]: the same one after a restart, with the same key.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.tag
     }
 }
 
@@ -186,6 +193,48 @@ impl Counters {
         });
     }
 
+    /// What is left of an allowance. It takes nothing, and makes no counter.
+    #[must_use]
+    pub fn left(&self, counter: CounterId, allowance: &Allowance, now: Now) -> Left {
+        let nothing = || allowance.nothing_taken(now);
+        let (own, has_room) = match self.bucket(counter.tag).map(Mutex::lock) {
+            Some(bucket) => {
+                let own = bucket.iter().find(|entry| entry.tag == counter.tag);
+                let own = own.map(|entry| entry.taken);
+                (own, self.has_room(&bucket, counter))
+            }
+            None => (None, false),
+        };
+        let shared = || self.shared.lock().get(&self.shared(counter)).copied();
+        let taken = match own {
+            None if !has_room => shared(),
+            own => own,
+        };
+        allowance.left_of(taken.unwrap_or_else(nothing), now)
+    }
+
+    /// Makes the counter with a number as if nothing was ever taken from it. Returns whether there is one. What
+    /// subjects without a counter of their own share stays.
+    pub fn reset(&self, number: u64) -> bool {
+        let Some(bucket) = self.bucket(number) else {
+            return false;
+        };
+        let mut bucket = bucket.lock();
+        let Some(entry) = bucket.iter_mut().find(|entry| entry.tag == number) else {
+            return false;
+        };
+        match &mut entry.taken {
+            Taken::Rate(state) => *state = RateState::default(),
+            Taken::Quota { units, .. } => {
+                *units = 0;
+                if !std::mem::replace(&mut entry.changed, true) {
+                    self.changed.lock().push(number);
+                }
+            }
+        }
+        true
+    }
+
     /// How many counters there are.
     #[must_use]
     pub fn count(&self) -> usize {
@@ -247,19 +296,10 @@ impl Counters {
         if bucket.len() >= WAYS {
             self.clear(bucket, now);
         }
-        let capacity = u32::try_from(self.buckets.len() * WAYS).unwrap_or(u32::MAX);
-        let has_share = |groups: &[AtomicU32], group: u16, share: u32| {
-            groups
-                .get(usize::from(group))
-                .is_none_or(|count| count.load(Relaxed) < share.max(1))
-        };
-        let (network, limit) = counter.groups();
-        if bucket.len() >= WAYS
-            || !has_share(&self.networks, network, capacity / 16)
-            || !has_share(&self.limits, limit, capacity / 4)
-        {
+        if !self.has_room(bucket, counter) {
             return None;
         }
+        let (network, limit) = counter.groups();
         for (groups, group) in self.groups(network, limit) {
             if let Some(count) = groups.get(usize::from(group)) {
                 count.fetch_add(1, Relaxed);
@@ -273,6 +313,20 @@ impl Counters {
             changed: false,
         });
         Some(bucket.len() - 1)
+    }
+
+    /// Whether a bucket has a place for a counter, and the counter's groups have a share left.
+    fn has_room(&self, bucket: &[Entry], counter: CounterId) -> bool {
+        let capacity = u32::try_from(self.buckets.len() * WAYS).unwrap_or(u32::MAX);
+        let has_share = |groups: &[AtomicU32], group: u16, share: u32| {
+            groups
+                .get(usize::from(group))
+                .is_none_or(|count| count.load(Relaxed) < share.max(1))
+        };
+        let (network, limit) = counter.groups();
+        bucket.len() < WAYS
+            && has_share(&self.networks, network, capacity / 16)
+            && has_share(&self.limits, limit, capacity / 4)
     }
 
     fn groups(&self, network: u16, limit: u16) -> [(&[AtomicU32], u16); 2] {
@@ -504,6 +558,54 @@ mod tests {
             assert!(take("c", number, number << 8, later), "{number}");
         }
         assert!(counters.count() <= 100, "{}", counters.count());
+    }
+
+    #[test]
+    fn counter_is_looked_at_without_being_made_and_is_set_back() {
+        let counters = Counters::new(1024, [7; 16]);
+        let (rate, quota, now) = (
+            allowance(10, Period::Hour),
+            allowance(10, Period::Day),
+            now(),
+        );
+        let of = |what: &str| counters.id(counters.limit(what), b"a", None);
+        for (what, allowance) in [("r", rate), ("q", quota)] {
+            assert_eq!(counters.left(of(what), &allowance, now).units, 10);
+            assert!(!counters.reset(of(what).number()));
+            assert_eq!(counters.count(), 0);
+            let taken = counters.try_take(of(what), &allowance, 4, now).unwrap();
+            assert_eq!(counters.left(of(what), &allowance, now), taken);
+            counters.changed_quotas();
+            assert!(counters.reset(of(what).number()));
+            assert_eq!(counters.left(of(what), &allowance, now).units, 10);
+            // A file of quotas learns of it.
+            let saved = counters.changed_quotas();
+            assert_eq!(saved.len(), usize::from(what == "q"));
+            assert!(saved.iter().all(|quota| quota.units == 0));
+            counters.clear_next(now);
+            (0..100).for_each(|_| counters.clear_next(now));
+            assert_eq!(counters.count(), 0);
+        }
+        // A window that is over.
+        counters.try_take(of("q"), &quota, 4, now).unwrap();
+        let tomorrow = later(now, 86_400);
+        assert_eq!(counters.left(of("q"), &quota, tomorrow).units, 10);
+    }
+
+    #[test]
+    fn subject_without_a_counter_of_its_own_is_shown_what_it_shares() {
+        let counters = Counters::new(1024, [7; 16]);
+        let (rate, now) = (allowance(10, Period::Hour), now());
+        let limit = counters.limit("a");
+        let network = network_of(&counters, 1);
+        let id = |number: u32| counters.id(limit, &number.to_ne_bytes(), network);
+        // One network has a sixteenth of the counters; the rest of its subjects share one.
+        for number in 0..70 {
+            counters.take(id(number), &rate, 1, now);
+        }
+        assert_eq!(counters.count(), 64);
+        assert_eq!(counters.left(id(0), &rate, now).units, 9);
+        assert_eq!(counters.left(id(1000), &rate, now).units, 4);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 /// A limit as a client is shown it.
 #[derive(Clone, Copy, Debug)]
 pub struct ShownLimit<'a> {
@@ -19,32 +21,46 @@ pub struct ShownLimit<'a> {
     pub reset: Duration,
 }
 
+/// The text of a field while it is written. Most need no memory of their own.
+pub type FieldText = SmallVec<[u8; 256]>;
+
 /// The values of both fields; `None` without a limit.
 pub fn rate_limit_fields<'a>(
     limits: impl Iterator<Item = ShownLimit<'a>>,
 ) -> Option<(Vec<u8>, Vec<u8>)> {
-    let (mut policy, mut state) = (Vec::new(), Vec::new());
+    let (mut policy, mut state) = (FieldText::new(), FieldText::new());
     for limit in limits {
-        for field in [&mut policy, &mut state] {
-            if field.is_empty() {
-                field.reserve(128);
-            } else {
-                field.extend_from_slice(b", ");
-            }
-            field.push(b'"');
-            field.extend_from_slice(limit.name.as_bytes());
-            field.push(b'"');
-        }
-        push(&mut policy, b";q=", limit.quota);
-        policy.extend_from_slice(limit.quota_unit.as_bytes());
-        push(&mut policy, b";w=", limit.window);
-        push(&mut state, b";r=", limit.left);
-        push(&mut state, b";t=", whole_seconds(limit.reset));
+        push_policy(&mut policy, &limit);
+        push_state(&mut state, limit.name, limit.left, limit.reset);
     }
-    (!policy.is_empty()).then_some((policy, state))
+    (!policy.is_empty()).then(|| (policy.into_vec(), state.into_vec()))
 }
 
-fn push(field: &mut Vec<u8>, name: &[u8], number: u64) {
+/// Adds a limit to `RateLimit-Policy`.
+pub fn push_policy(field: &mut FieldText, limit: &ShownLimit<'_>) {
+    push_name(field, limit.name);
+    push(field, b";q=", limit.quota);
+    field.extend_from_slice(limit.quota_unit.as_bytes());
+    push(field, b";w=", limit.window);
+}
+
+/// Adds what is left of a limit to `RateLimit`.
+pub fn push_state(field: &mut FieldText, name: &str, left: u64, reset: Duration) {
+    push_name(field, name);
+    push(field, b";r=", left);
+    push(field, b";t=", whole_seconds(reset));
+}
+
+fn push_name(field: &mut FieldText, name: &str) {
+    if !field.is_empty() {
+        field.extend_from_slice(b", ");
+    }
+    field.push(b'"');
+    field.extend_from_slice(name.as_bytes());
+    field.push(b'"');
+}
+
+fn push(field: &mut FieldText, name: &[u8], number: u64) {
     field.extend_from_slice(name);
     field.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }

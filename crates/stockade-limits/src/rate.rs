@@ -73,8 +73,13 @@ impl Rate {
 
     /// Units that come in a time.
     fn in_time(&self, time: Duration) -> u64 {
-        let units = time.as_nanos().saturating_mul(self.units.get().into());
-        u64::try_from(units / self.per.as_nanos().max(1)).unwrap_or(u64::MAX)
+        let (time, units, per) = (nanos(time), self.units.get(), nanos(self.per).max(1));
+        // Most products have 64 bits, whose division takes a fraction of the time.
+        if let Some(units) = time.checked_mul(units) {
+            return units / per;
+        }
+        let units = u128::from(time) * u128::from(units);
+        u64::try_from(units / u128::from(per)).unwrap_or(u64::MAX)
     }
 
     /// Takes units if they conform to the rate; otherwise takes nothing and returns how long the caller must
@@ -90,20 +95,44 @@ impl Rate {
         units: u64,
         now: Instant,
     ) -> Result<(), Duration> {
-        let after = self.after(*state, units, now);
-        let ahead = after.ahead(now);
+        self.try_take_ahead(state, units, now).map(|_| ())
+    }
+
+    /// [`Self::try_take`]. Returns how far ahead of the clock what is taken is then.
+    fn try_take_ahead(
+        &self,
+        state: &mut RateState,
+        units: u64,
+        now: Instant,
+    ) -> Result<Duration, Duration> {
+        let (after, ahead) = self.after(*state, units, now);
         if ahead > self.burst {
             return Err(ahead - self.burst);
         }
         *state = after;
-        Ok(())
+        Ok(ahead)
+    }
+
+    /// [`Self::try_take`]. Returns the units that may be taken now, and when all of the burst is there again.
+    ///
+    /// # Errors
+    /// As [`Self::try_take`].
+    pub fn try_take_left(
+        &self,
+        state: &mut RateState,
+        units: u64,
+        now: Instant,
+    ) -> Result<(u64, Duration), Duration> {
+        let ahead = self.try_take_ahead(state, units, now)?;
+        Ok((self.in_time(self.burst.saturating_sub(ahead)), ahead))
     }
 
     /// Takes units in any case, on credit if need be, and returns how long the caller must wait before it uses
     /// them: zero within the burst.
     pub fn take(&self, state: &mut RateState, units: u64, now: Instant) -> Duration {
-        *state = self.after(*state, units, now);
-        self.wait(state, now)
+        let (after, ahead) = self.after(*state, units, now);
+        *state = after;
+        ahead.saturating_sub(self.burst)
     }
 
     /// Gives back units that were taken and not used.
@@ -125,29 +154,35 @@ impl Rate {
         self.in_time(self.burst.saturating_sub(state.ahead(now)))
     }
 
-    /// What is taken once these units are.
-    fn after(&self, state: RateState, units: u64, now: Instant) -> RateState {
-        let rate = u128::from(self.units.get());
+    /// What is taken once these units are, and how far ahead of the clock that is.
+    fn after(&self, state: RateState, units: u64, now: Instant) -> (RateState, Duration) {
+        let rate = self.units.get();
         // A rate that was idle starts at the clock: what was not used then is the burst, and no more.
-        let (from, fraction) = match state.due {
-            Some(due) if due >= now => (due, state.fraction),
-            _ => (now, 0),
+        let due = state.due.and_then(|due| due.checked_duration_since(now));
+        let (before, fraction) = due.map_or((0, 0), |ahead| (nanos(ahead), state.fraction));
+        let per = nanos(self.per);
+        let cost = units.checked_mul(per);
+        let (cost, fraction) = match cost.and_then(|cost| cost.checked_add(fraction)) {
+            Some(cost) => (cost / rate, cost % rate),
+            None => {
+                let cost = u128::from(units) * u128::from(per) + u128::from(fraction);
+                let rate = u128::from(rate);
+                let whole = u64::try_from(cost / rate).unwrap_or(u64::MAX);
+                // The remainder of a division by a 64-bit number has 64 bits.
+                (whole, u64::try_from(cost % rate).unwrap_or(0))
+            }
         };
-        let cost = u128::from(units)
-            .saturating_mul(self.per.as_nanos())
-            .saturating_add(fraction.into());
-        let most = from.saturating_duration_since(now).max(Self::MAX_CREDIT);
-        let nanos = u64::try_from(cost / rate).unwrap_or(u64::MAX);
-        let ahead = from
-            .saturating_duration_since(now)
-            .saturating_add(Duration::from_nanos(nanos))
-            .min(most);
-        RateState {
-            due: Some(now.checked_add(ahead).unwrap_or(from)),
-            // The remainder of a division by a 64-bit number has 64 bits.
-            fraction: u64::try_from(cost % rate).unwrap_or(0),
-        }
+        let most = before.max(nanos(Self::MAX_CREDIT));
+        let ahead = Duration::from_nanos(before.saturating_add(cost).min(most));
+        let due = now.checked_add(ahead).or(state.due);
+        (RateState { due, fraction }, ahead)
     }
+}
+
+/// A time in nanoseconds; of more than 584 years as many as there can be.
+fn nanos(time: Duration) -> u64 {
+    let seconds = time.as_secs().saturating_mul(1_000_000_000);
+    seconds.saturating_add(time.subsec_nanos().into())
 }
 
 impl RateState {

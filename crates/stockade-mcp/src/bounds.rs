@@ -1,6 +1,7 @@
 //! What clients, upstream servers and the code may make this server hold. Each bound is named in the error that it
 //! causes.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 /// Bytes of one message of an upstream server, and of one from a client.
@@ -75,8 +76,21 @@ pub const NAMED_SERVERS: usize = 16;
 pub const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The longest wait between attempts to reach an upstream server.
 pub const LONGEST_RETRY: Duration = Duration::from_secs(60);
-/// How often an upstream server's list of tools is read again, at most.
-pub const RELIST_EVERY: Duration = Duration::from_secs(1);
+/// The wait before an upstream server's changed list of tools is read. It doubles with each change up to
+/// [`LONGEST_RELIST`].
+pub const FIRST_RELIST: Duration = Duration::from_secs(1);
+/// The longest wait before a changed list of tools is read, and the time without changes after which it is short again.
+pub const LONGEST_RELIST: Duration = Duration::from_secs(60);
+/// Messages of an upstream server each second other than answers to requests. It is read slowly beyond them.
+pub const UNEXPECTED_PER_SECOND: NonZeroU64 = NonZeroU64::new(50).expect("not zero");
+/// The time whose messages may come at once.
+pub const UNEXPECTED_BURST: Duration = Duration::from_secs(20);
+/// Lines of an upstream server's standard error each second that reach the log.
+pub const LOG_LINES_PER_SECOND: u32 = 20;
+/// Bytes of a program's standard error that are read at once.
+pub const LOG_READ_BYTES: usize = 64 << 10;
+/// How long a program's standard error is not read after more lines than that.
+pub const LOG_READ_EVERY: Duration = Duration::from_millis(50);
 /// Bytes of a line of an upstream server's standard error that reaches the log.
 pub const LOG_LINE_BYTES: usize = 1 << 10;
 /// Files of one run.
@@ -95,6 +109,16 @@ pub const CONFIG_BYTES: u64 = 1 << 20;
 pub const HTTP_CONNECTIONS: usize = 256;
 /// Connections of MCP over HTTP (`Mcp-Session-Id`) at the same time.
 pub const HTTP_SESSIONS: usize = 128;
+/// Connections of one address over HTTP at the same time, if it is not one of this machine.
+pub const HTTP_CONNECTIONS_OF_ADDRESS: usize = 64;
+/// Requests of one API key or token that are open at the same time.
+pub const HTTP_REQUESTS_OF_TENANT: usize = 128;
+/// How long a connection of MCP over HTTP must have been unused to give way to another one.
+pub const HTTP_SESSION_IDLE: Duration = Duration::from_secs(300);
+/// How long a connection of MCP over HTTP lives without a message.
+pub const HTTP_SESSION_END: Duration = Duration::from_secs(24 * 3600);
+/// Answers over HTTP whose streams broke and that can still be read, of all clients.
+pub const BROKEN_STREAMS: usize = 32;
 /// How long a client may take to send the head of a request.
 pub const HTTP_HEAD_TIME: Duration = Duration::from_secs(10);
 /// How long a client may take to send the body of a request.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use jsonc_parser::ParseOptions;
 use serde::Deserialize;
 use thiserror::Error;
 use url::Url;
@@ -124,12 +125,6 @@ pub enum McpConfigError {
         /// What the kernel reported.
         error: std::io::Error,
     },
-    /// The file is larger than the limit.
-    #[error("{path} is larger than {CONFIG_BYTES} bytes")]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-    },
     /// The text is neither JSON nor YAML of this shape.
     #[error("{path}: {what}")]
     Syntax {
@@ -162,6 +157,8 @@ struct Server {
     args: Vec<String>,
     #[serde(default)]
     env: BTreeMap<String, String>,
+    #[serde(default)]
+    env_file: Option<String>,
     cwd: Option<PathBuf>,
     url: Option<String>,
     #[serde(default)]
@@ -173,11 +170,22 @@ struct Server {
     #[serde(default)]
     tools: Tools,
     call_timeout: Option<String>,
-    // Of other programs: what they ask their users, and how they show the server.
-    #[serde(default, rename = "autoApprove", alias = "alwaysAllow")]
+    // Of other programs: what they ask their users, how they show the server, and how long they wait for it.
+    #[serde(
+        default,
+        rename = "autoApprove",
+        alias = "alwaysAllow",
+        alias = "trust"
+    )]
     _of_other_programs: serde::de::IgnoredAny,
     #[serde(default, rename = "description", alias = "name")]
     _shown: serde::de::IgnoredAny,
+    #[serde(default, rename = "timeout")]
+    _timeout: serde::de::IgnoredAny,
+    #[serde(default, rename = "gallery", alias = "version")]
+    _origin: serde::de::IgnoredAny,
+    #[serde(default, rename = "dev")]
+    _dev: serde::de::IgnoredAny,
 }
 
 #[derive(Default, Deserialize)]
@@ -204,16 +212,7 @@ impl McpConfig {
             path: path.to_owned(),
             error,
         };
-        let file = std::fs::File::open(path).map_err(failed)?;
-        let mut text = String::new();
-        file.take(CONFIG_BYTES + 1)
-            .read_to_string(&mut text)
-            .map_err(failed)?;
-        if text.len() as u64 > CONFIG_BYTES {
-            return Err(McpConfigError::TooLarge {
-                path: path.to_owned(),
-            });
-        }
+        let text = bounded_text(path).map_err(failed)?;
         Self::parse(path, &text, &variable)
     }
 
@@ -224,7 +223,11 @@ impl McpConfig {
     ) -> Result<Self, McpConfigError> {
         let is_json = text.trim_start().starts_with('{');
         let parsed: Result<File, String> = if is_json {
-            serde_json::from_str(text).map_err(|error| error.to_string())
+            serde_json::from_str(text).or_else(|error| {
+                // With comments and commas at the end, as VS Code has it.
+                let value = jsonc_parser::parse_to_serde_value(text, &ParseOptions::default());
+                value.map_err(|_| error.to_string())
+            })
         } else {
             serde_saphyr::from_str(text).map_err(|error| error.to_string())
         };
@@ -257,6 +260,7 @@ impl McpConfig {
 }
 
 impl Server {
+    /// Makes a server of the entry with this name.
     fn read(
         self,
         name: &str,
@@ -265,48 +269,7 @@ impl Server {
         if name.is_empty() || name.chars().count() > NAME_CHARS {
             return Err(format!("a name has 1 to {NAME_CHARS} characters"));
         }
-        let expand = |text: &str| expand(text, variable);
-        let expand_map =
-            |map: &BTreeMap<String, String>| -> Result<BTreeMap<String, String>, String> {
-                map.iter()
-                    .map(|(key, value)| Ok((key.clone(), expand(value)?)))
-                    .collect()
-            };
-        // How it is reached.
-        let kind = self.kind.as_deref();
-        let reach = match (&self.command, &self.url) {
-            (Some(command), None) => {
-                if !matches!(kind, None | Some("stdio")) {
-                    return Err(format!(
-                        "`command` does not go with `type: {}`",
-                        kind.unwrap_or("")
-                    ));
-                }
-                Reach::Command {
-                    command: expand(command)?,
-                    args: self
-                        .args
-                        .iter()
-                        .map(|arg| expand(arg))
-                        .collect::<Result<_, _>>()?,
-                    env: expand_map(&self.env)?,
-                    cwd: self.cwd.clone(),
-                }
-            }
-            (None, Some(url)) => {
-                // The older transport of two requests has another form of messages.
-                if !matches!(
-                    kind,
-                    None | Some("http" | "streamable-http" | "streamableHttp")
-                ) {
-                    return Err("only `type: http` (streamable HTTP) has a `url`".to_owned());
-                }
-                http_server(&expand(url)?, &expand_map(&self.headers)?)?
-            }
-            _ => return Err("needs either `command` or `url`".to_owned()),
-        };
-        // What may be called, and for how long.
-        let globs = |texts: Vec<String>| texts.into_iter().map(Glob::new).collect();
+        let reach = self.reach(variable)?;
         let call_timeout = match &self.call_timeout {
             None => CALL_TIME,
             Some(text) => {
@@ -316,13 +279,107 @@ impl Server {
         Ok(UpstreamConfig {
             name: name.to_owned(),
             reach,
-            rules: Rules {
-                allow: globs(self.tools.allow.unwrap_or_else(|| vec!["*".to_owned()])),
-                ask: globs(self.tools.ask),
-                deny: globs(self.tools.deny),
-            },
+            rules: self.tools.rules(),
             call_timeout,
         })
+    }
+
+    /// How it is reached.
+    fn reach(&self, variable: &dyn Fn(&str) -> Option<String>) -> Result<Reach, String> {
+        match (&self.command, &self.url) {
+            (Some(command), None) => self.program(command, variable),
+            (None, Some(url)) => {
+                // The older transport of two requests has another form of messages.
+                let kind = self.kind.as_deref();
+                let is_http = matches!(
+                    kind,
+                    None | Some("http" | "streamable-http" | "streamableHttp" | "streamable_http")
+                );
+                if !is_http {
+                    return Err("only `type: http` (streamable HTTP) has a `url`".to_owned());
+                }
+                http_server(
+                    &expand(url, variable)?,
+                    &expand_map(&self.headers, variable)?,
+                )
+            }
+            _ => Err("needs either `command` or `url`".to_owned()),
+        }
+    }
+
+    /// A program, with the variables of its file and of its entry, of which the latter count.
+    fn program(
+        &self,
+        command: &str,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Reach, String> {
+        let kind = self.kind.as_deref();
+        if !matches!(kind, None | Some("stdio")) {
+            return Err(format!(
+                "`command` does not go with `type: {}`",
+                kind.unwrap_or("")
+            ));
+        }
+        let mut env = match &self.env_file {
+            Some(path) => env_file(Path::new(&expand(path, variable)?))?,
+            None => BTreeMap::new(),
+        };
+        env.extend(expand_map(&self.env, variable)?);
+        let args = self.args.iter().map(|arg| expand(arg, variable));
+        Ok(Reach::Command {
+            command: expand(command, variable)?,
+            args: args.collect::<Result<_, _>>()?,
+            env,
+            cwd: self.cwd.clone(),
+        })
+    }
+}
+
+impl Tools {
+    fn rules(self) -> Rules {
+        let globs = |texts: Vec<String>| texts.into_iter().map(Glob::new).collect();
+        Rules {
+            allow: globs(self.allow.unwrap_or_else(|| vec!["*".to_owned()])),
+            ask: globs(self.ask),
+            deny: globs(self.deny),
+        }
+    }
+}
+
+/// Reads `NAME=value` lines, with comments and perhaps `export` and quotes. Values are in no error.
+fn env_file(path: &Path) -> Result<BTreeMap<String, String>, String> {
+    let shown = path.display();
+    let text = bounded_text(path).map_err(|error| format!("`envFile` {shown}: {error}"))?;
+    let mut all = BTreeMap::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let pair = line.strip_prefix("export ").unwrap_or(line).split_once('=');
+        let Some((name, value)) = pair else {
+            return Err(format!("`envFile` {shown}:{}: not NAME=value", number + 1));
+        };
+        let value = value.trim();
+        let quoted = ['"', '\'']
+            .into_iter()
+            .find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote));
+        all.insert(name.trim().to_owned(), quoted.unwrap_or(value).to_owned());
+    }
+    Ok(all)
+}
+
+/// The text of a file that is not too large.
+fn bounded_text(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?
+        .take(CONFIG_BYTES + 1)
+        .read_to_string(&mut text)?;
+    match text.len() as u64 > CONFIG_BYTES {
+        true => Err(std::io::Error::other(format!(
+            "it is larger than {CONFIG_BYTES} bytes"
+        ))),
+        false => Ok(text),
     }
 }
 
@@ -365,6 +422,15 @@ fn duration(text: &str) -> Option<Duration> {
     (duration > Duration::ZERO && duration <= Duration::from_secs(3600)).then_some(duration)
 }
 
+fn expand_map(
+    map: &BTreeMap<String, String>,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<BTreeMap<String, String>, String> {
+    map.iter()
+        .map(|(key, value)| Ok((key.clone(), expand(value, variable)?)))
+        .collect()
+}
+
 /// Replaces `${NAME}`, `${env:NAME}` and `${NAME:-default}`.
 fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
     let mut all = String::new();
@@ -375,7 +441,18 @@ fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Strin
                 "`${{` without `}}` in a value that begins with {before:?}"
             ));
         };
-        let name = name.strip_prefix("env:").unwrap_or(name);
+        let name = match name.strip_prefix("env:").unwrap_or(name) {
+            "userHome" => "HOME",
+            of_editor
+                if of_editor.starts_with("input:") || of_editor.starts_with("workspaceFolder") =>
+            {
+                return Err(format!(
+                    "`${{{of_editor}}}` is known to editors only; write the value, or `${{env:NAME}}` for a variable of \
+                     the environment"
+                ));
+            }
+            name => name,
+        };
         let (name, default) = match name.split_once(":-") {
             Some((name, default)) => (name, Some(default.to_owned())),
             None => (name, None),
@@ -393,7 +470,11 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<McpConfig, String> {
-        let variable = |name: &str| (name == "TOKEN").then(|| "secret".to_owned());
+        let variable = |name: &str| match name {
+            "TOKEN" => Some("secret".to_owned()),
+            "HOME" => Some("/home/me".to_owned()),
+            _ => None,
+        };
         McpConfig::parse(Path::new("mcp.json"), text, &variable).map_err(|error| error.to_string())
     }
 
@@ -417,6 +498,42 @@ mod tests {
         };
         assert_eq!(headers[&http::header::AUTHORIZATION], "Bearer secret");
         assert!(!format!("{config:?}").contains("secret"));
+    }
+
+    #[test]
+    fn file_of_vs_code_is_read_with_comments_and_its_file_of_variables() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".env");
+        std::fs::write(&path, "# of the shop\nexport KEY=\"a b\"\nOTHER=file\n").unwrap();
+        let text = |path: &Path| {
+            format!(
+                r#"{{ // servers of this folder
+                    "servers": {{ "shop": {{
+                        "type": "stdio", "command": "${{userHome}}/shop", "envFile": "{}",
+                        "env": {{ "OTHER": "entry" }}, "timeout": 30,
+                    }} }} }}"#,
+                path.display()
+            )
+        };
+        let config = parse(&text(&path)).unwrap();
+        let Reach::Command { command, env, .. } = &config.servers[0].reach else {
+            panic!("not a command")
+        };
+        assert_eq!(command, "/home/me/shop");
+        assert_eq!((&*env["KEY"], &*env["OTHER"]), ("a b", "entry"));
+        std::fs::write(&path, "KEY=1\nsecret\n").unwrap();
+        let error = parse(&text(&path)).unwrap_err();
+        assert!(
+            error.contains(".env:2") && !error.contains("secret"),
+            "{error}"
+        );
+        assert!(
+            parse(&text(Path::new("/nonexistent")))
+                .unwrap_err()
+                .contains("envFile")
+        );
+        let input = r#"{ "servers": { "a": { "command": "x", "env": { "K": "${input:key}" } } } }"#;
+        assert!(parse(input).unwrap_err().contains("known to editors only"));
     }
 
     #[test]

@@ -26,7 +26,8 @@ mod upstream;
 
 pub use config::{McpConfig, McpConfigError, Mode, Reach, Rules, UpstreamConfig};
 pub use glob::Glob;
-pub use http_server::{HttpOptions, HttpServer, HttpServerError, PATH, Token};
+pub use http_server::{Clients, HttpOptions, HttpServer, HttpServerError, PATH, Token};
 pub use run::{ConsoleLine, Job, RunOutcome, Runner, Session, ToolName, Tools};
-pub use server::{McpOptions, McpServer};
+pub use server::{McpOptions, McpServer, Share, TOOLS};
 pub use stdio::serve_stdio;
+pub use upstream::{Checked, Offered, check};

@@ -1,5 +1,4 @@
-//! Clients of MCP against the server, with real upstream programs, hostile and harmless. The code of a run is a list of
-//! calls as JSON: what V8 does with code is tested with the program.
+//! Clients of MCP against the server, with real upstream programs, hostile and harmless.
 
 #![expect(
     clippy::expect_used,
@@ -7,13 +6,12 @@
     reason = "a test fails by panicking"
 )]
 
-use std::collections::BTreeMap;
+mod runner;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, join_all};
 use rmcp::model::{
     CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, ElicitRequestParams,
     ElicitResult, ElicitationAction, ElicitationCapability, Implementation,
@@ -21,63 +19,9 @@ use rmcp::model::{
 use rmcp::service::{RequestContext, RoleClient, RunningService, ServiceExt};
 use rmcp::{ClientHandler, ErrorData};
 use serde_json::{Map, Value, json};
-use stockade_mcp::{
-    ConsoleLine, Job, McpConfig, McpOptions, McpServer, RunOutcome, Runner, Session, ToolName,
-    serve_stdio,
-};
+use stockade_mcp::{McpConfig, McpServer, Offered, check, serve_stdio};
 
-/// Makes the calls that the code lists: `[["server", "tool", input], …]`, or as many as a number says.
-#[derive(Clone)]
-struct Calls;
-
-async fn run(job: Job) -> RunOutcome {
-    let _ = job.console.try_send(ConsoleLine {
-        level: "info".to_owned(),
-        text: "begun".to_owned(),
-    });
-    let calls: Vec<(String, String, Value)> =
-        serde_json::from_str(&job.code).expect("the code of this test");
-    let made = calls
-        .into_iter()
-        .map(|(server, name, input)| job.tools.call(ToolName { server, name }, input));
-    let all = job.cancel.run_until_cancelled(join_all(made));
-    let mut outcome = RunOutcome::default();
-    match tokio::time::timeout(job.timeout, all).await {
-        Ok(Some(results)) => {
-            let each = results
-                .into_iter()
-                .map(|result| result.unwrap_or_else(|why| json!({ "error": why })));
-            outcome.document.insert("result".to_owned(), each.collect());
-        }
-        _ => {
-            outcome.failed = true;
-            outcome
-                .document
-                .insert("error".to_owned(), json!({ "kind": "timeout" }));
-        }
-    }
-    outcome
-}
-
-impl Session for Calls {
-    fn run(&self, job: Job) -> BoxFuture<'static, RunOutcome> {
-        run(job).boxed()
-    }
-}
-
-impl Runner for Calls {
-    fn run(&self, job: Job) -> BoxFuture<'static, RunOutcome> {
-        run(job).boxed()
-    }
-
-    fn open(
-        &self,
-        _files: BTreeMap<String, String>,
-        _tools: Vec<ToolName>,
-    ) -> BoxFuture<'static, Result<Arc<dyn Session>, String>> {
-        async { Ok(Arc::new(Calls) as Arc<dyn Session>) }.boxed()
-    }
-}
+use self::runner::server;
 
 /// A client that accepts or declines every question, or cannot be asked.
 #[derive(Clone)]
@@ -119,22 +63,8 @@ fn config(how: &str, more: Value) -> McpConfig {
     McpConfig::read(file.path(), |_| None).expect("a configuration")
 }
 
-fn server(config: McpConfig) -> Arc<McpServer> {
-    McpServer::start(McpOptions {
-        runner: Arc::new(Calls),
-        config,
-        level: "container",
-        timeout: Duration::from_secs(30),
-        runs: 2,
-        sessions: 4,
-        session_idle: Duration::from_secs(60),
-        version: "test".to_owned(),
-    })
-    .expect("a server")
-}
-
 async fn connect(config: McpConfig, client: Client) -> Connected {
-    connect_to(server(config), client).await
+    connect_to(server(config, None), client).await
 }
 
 async fn connect_to(server: Arc<McpServer>, client: Client) -> Connected {
@@ -461,8 +391,51 @@ async fn wrong_arguments_are_errors_for_the_model() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn program_that_writes_errors_without_end_is_called_like_another() {
+    for how in ["good", "noise"] {
+        let client = connect(config(how, json!({})), Client(None)).await;
+        let results = calls(&client, json!([["hostile", "echo", { "a": 1 }]])).await;
+        assert_eq!(results[0], json!({ "a": 1 }), "{how}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_says_what_each_server_offers() {
+    let rules = json!({ "tools": { "allow": ["e*", "remove"], "ask": ["remove"] } });
+    let found = check(config("good", rules)).await.unwrap();
+    let offered = Offered {
+        allowed: 2,
+        asking: 1,
+        denied: 5,
+    };
+    assert_eq!(found[0].offered, Ok(offered));
+    let ends = check(config("broken", json!({}))).await.unwrap();
+    let why = ends[0].offered.as_ref().unwrap_err();
+    assert!(why.contains("no database at /srv/db"), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn program_gets_no_descriptor_and_no_variable_of_this_one() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let client = connect(
+        config("good", json!({ "env": { "KEY": "k" } })),
+        Client(None),
+    )
+    .await;
+    let results = calls(&client, json!([["hostile", "seen", {}]])).await;
+    let has = |list: &str, text: &str| {
+        let list = results[0][list].as_array().expect("a list");
+        list.iter()
+            .any(|one| one.as_str().is_some_and(|one| one.starts_with(text)))
+    };
+    assert!(has("files", "/proc/") && !has("files", &file.path().to_string_lossy()));
+    assert!(has("variables", "KEY") && has("variables", "PATH"));
+    assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some() && !has("variables", "CARGO"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn program_that_does_not_end_is_killed() {
-    let server = server(config("stubborn", json!({})));
+    let server = server(config("stubborn", json!({})), None);
     let client = connect_to(Arc::clone(&server), Client(None)).await;
     let found = call(&client, "search_tools", json!({})).await;
     let process = text(&found).trim_start_matches("hostile.pid_").to_owned();

@@ -1,73 +1,38 @@
 //! The server and its upstream connections over HTTP, byte by byte: hostile clients, hostile servers, and harmless ones
 //! next to them.
 
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
-use std::collections::BTreeMap;
+mod runner;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json};
+use stockade_auth::{KeyFields, KeyId, Keys, Pepper, Quotas, Scope, Store};
+use stockade_callers::KeyRules;
+use stockade_limits::Amount;
 use stockade_mcp::bounds::{HTTP_SESSIONS, MESSAGE_BYTES};
-use stockade_mcp::{
-    HttpOptions, HttpServer, HttpServerError, Job, McpConfig, McpOptions, McpServer, RunOutcome,
-    Runner, Session, Token, ToolName,
-};
+use stockade_mcp::{Clients, HttpOptions, HttpServer, HttpServerError, McpConfig, Share, Token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Gives the code back.
-struct Echo;
-
-async fn echo(job: Job) -> RunOutcome {
-    let mut outcome = RunOutcome::default();
-    outcome
-        .document
-        .insert("result".to_owned(), json!(job.code));
-    outcome
-}
-
-impl Session for Echo {
-    fn run(&self, job: Job) -> BoxFuture<'static, RunOutcome> {
-        echo(job).boxed()
-    }
-}
-
-impl Runner for Echo {
-    fn run(&self, job: Job) -> BoxFuture<'static, RunOutcome> {
-        echo(job).boxed()
-    }
-
-    fn open(
-        &self,
-        _files: BTreeMap<String, String>,
-        _tools: Vec<ToolName>,
-    ) -> BoxFuture<'static, Result<Arc<dyn Session>, String>> {
-        async { Ok(Arc::new(Echo) as Arc<dyn Session>) }.boxed()
-    }
-}
-
-fn server(config: McpConfig) -> Arc<McpServer> {
-    McpServer::start(McpOptions {
-        runner: Arc::new(Echo),
-        config,
-        level: "container",
-        timeout: Duration::from_secs(30),
-        runs: 2,
-        sessions: 4,
-        session_idle: Duration::from_secs(60),
-        version: "test".to_owned(),
-    })
-    .expect("a server")
-}
+use self::runner::server;
 
 async fn listen(options: HttpOptions) -> SocketAddr {
+    listen_with(options, None).await
+}
+
+async fn listen_with(options: HttpOptions, share: Option<Share>) -> SocketAddr {
     let any = "127.0.0.1:0".parse().expect("an address");
-    let http = HttpServer::bind(server(McpConfig::default()), any, options)
+    let http = HttpServer::bind(server(McpConfig::default(), share), any, options)
         .await
         .expect("a listener");
     let address = http.address();
@@ -147,7 +112,7 @@ async fn names_and_pages_of_others_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn token_is_needed_where_there_are_tokens() {
     let options = HttpOptions {
-        tokens: vec![Token::new("first-token"), Token::new("second-token")],
+        clients: Clients::Tokens(vec![Token::new("first-token"), Token::new("second-token")]),
         ..HttpOptions::default()
     };
     let address = listen(options).await;
@@ -165,7 +130,12 @@ async fn token_is_needed_where_there_are_tokens() {
         );
     }
     let any = "0.0.0.0:0".parse().expect("an address");
-    let open = HttpServer::bind(server(McpConfig::default()), any, HttpOptions::default()).await;
+    let open = HttpServer::bind(
+        server(McpConfig::default(), None),
+        any,
+        HttpOptions::default(),
+    )
+    .await;
     assert!(matches!(open.map(|_| ()), Err(HttpServerError::NoToken(_))));
 }
 
@@ -179,6 +149,250 @@ async fn large_bodies_and_many_clients_are_refused() {
         assert_eq!(post(address, LOCAL, &initialize()).await, 200);
     }
     assert_eq!(post(address, LOCAL, &initialize()).await, 503);
+}
+
+/// A client of the server with a credential, and its connection of MCP.
+#[derive(Clone)]
+struct Client {
+    address: SocketAddr,
+    credential: String,
+    connection: String,
+}
+
+/// An answer: its status and fields, and the connection, on which the body follows.
+struct Answer {
+    head: String,
+    stream: TcpStream,
+}
+
+impl Answer {
+    fn status(&self) -> u16 {
+        let status = self.head.get(9..12).and_then(|status| status.parse().ok());
+        status.unwrap_or(0)
+    }
+
+    /// What comes until the text does, or the end.
+    async fn until(&mut self, text: &str) -> String {
+        let mut all = Vec::new();
+        let mut some = [0; 4096];
+        while !String::from_utf8_lossy(&all).contains(text) {
+            match self.stream.read(&mut some).await {
+                Ok(read) if read > 0 => all.extend_from_slice(&some[..read]),
+                _ => break,
+            }
+        }
+        String::from_utf8_lossy(&all).into_owned()
+    }
+}
+
+impl Client {
+    async fn connect(address: SocketAddr, credential: &str) -> Self {
+        let mut client = Self {
+            address,
+            credential: credential.to_owned(),
+            connection: String::new(),
+        };
+        let answer = client.send(&initialize()).await;
+        let field = "mcp-session-id: ";
+        let id = answer
+            .head
+            .lines()
+            .find_map(|line| line.strip_prefix(field));
+        client.connection = id.unwrap_or_else(|| panic!("{}", answer.head)).to_owned();
+        client
+    }
+
+    /// Sends a message and reads the head of its answer.
+    async fn send(&self, body: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.address).await.expect("connected");
+        let mut head = format!(
+            "POST /mcp HTTP/1.1\r\n{LOCAL}content-type: application/json\r\naccept: application/json, text/event-stream\r\n\
+             authorization: Bearer {}\r\ncontent-length: {}\r\n",
+            self.credential,
+            body.len()
+        );
+        if !self.connection.is_empty() {
+            head += &format!("mcp-session-id: {}\r\n", self.connection);
+        }
+        let request = format!("{head}\r\n{body}");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            match stream.read_u8().await {
+                Ok(byte) => head.push(byte),
+                Err(_) => break,
+            }
+        }
+        let head = String::from_utf8(head).expect("text");
+        Answer { head, stream }
+    }
+
+    async fn call(&self, tool: &str, arguments: Value) -> Answer {
+        let call = json!({ "jsonrpc": "2.0", "id": 7, "method": "tools/call",
+                           "params": { "name": tool, "arguments": arguments, "_meta": { "progressToken": 7 } } });
+        self.send(&call.to_string()).await
+    }
+
+    async fn run(&self, code: &str) -> Answer {
+        self.call("run_code", json!({ "code": code, "session": "s" }))
+            .await
+    }
+}
+
+/// A store of API keys.
+struct KeyStore {
+    store: Store,
+    folder: tempfile::TempDir,
+}
+
+impl KeyStore {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(&folder.path().join("keys.db"), Self::pepper()).expect("a store");
+        Self { store, folder }
+    }
+
+    fn pepper() -> Pepper {
+        Pepper::new(&[7; 32]).expect("a secret")
+    }
+
+    /// A new key with a scope: its text and its id.
+    fn key(&mut self, scope: &str) -> (String, KeyId) {
+        let fields = KeyFields {
+            name: scope.to_owned(),
+            scopes: vec![Scope::parse(scope).expect("a scope")],
+            ..KeyFields::default()
+        };
+        let made = self.store.create(&fields, std::time::SystemTime::now());
+        let made = made.expect("a key");
+        (made.key.reveal().to_owned(), made.record.id)
+    }
+
+    /// A server for these keys, with what counts their calls.
+    async fn listen(&self, rate: Option<&str>, share: Option<Share>) -> (SocketAddr, Quotas) {
+        let quotas = Quotas::in_memory(1000).expect("counters");
+        let rate = rate.map(|rate| Amount::parse(rate).expect("a rate").allowance(None));
+        let read = Scope::parse_required("read").expect("a scope");
+        let rules = KeyRules {
+            keys: Keys::open(&self.folder.path().join("keys.db"), Self::pepper()).expect("keys"),
+            name: "mcp".into(),
+            scopes: [("list_sessions".to_owned(), read)].into(),
+            rate,
+            cpu: None,
+            counters: Arc::clone(quotas.counters()),
+        };
+        let options = HttpOptions {
+            clients: Clients::Keys(rules),
+            ..HttpOptions::default()
+        };
+        (listen_with(options, share).await, quotas)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn key_is_needed_and_its_scope_and_rate_are_held() {
+    let mut keys = KeyStore::new();
+    let ((reads, _), (writes, _)) = (keys.key("read"), keys.key("write"));
+    let (address, _quotas) = keys.listen(Some("3/h"), None).await;
+    // Without a key, and with one that is none.
+    for credential in ["", "sk_stockade_none"] {
+        let client = Client {
+            address,
+            credential: credential.to_owned(),
+            connection: String::new(),
+        };
+        let refused = client.send(&initialize()).await;
+        assert_eq!(refused.status(), 401, "{}", refused.head);
+        assert!(
+            refused
+                .head
+                .contains("www-authenticate: Bearer realm=\"mcp\"")
+        );
+    }
+    // The scope of each tool.
+    let client = Client::connect(address, &reads).await;
+    assert_eq!(client.call("list_sessions", json!({})).await.status(), 200);
+    let refused = client.run("[]").await;
+    assert_eq!(refused.status(), 403, "{}", refused.head);
+    assert!(refused.head.contains("scope=\"write\""), "{}", refused.head);
+    // The rate counts calls, whatever else is sent.
+    let client = Client::connect(address, &writes).await;
+    for left in [2, 1, 0] {
+        let ran = client.run("[]").await;
+        assert_eq!(ran.status(), 200);
+        assert!(ran.head.contains(&format!("r={left}")), "{}", ran.head);
+    }
+    let refused = client.run("[]").await;
+    assert_eq!(refused.status(), 429);
+    assert!(refused.head.contains("retry-after: "), "{}", refused.head);
+    // A call that is hidden in a message that is none.
+    let call = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\",\"method\":\"tools/call\",\"params\":{\"name\":\"run_code\"}}";
+    assert_eq!(client.send(call).await.status(), 400);
+    assert_eq!(client.send(&format!("[{call}]")).await.status(), 400);
+    let ping = json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" });
+    assert_eq!(client.send(&ping.to_string()).await.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revoked_key_ends_what_it_opened_and_nothing_of_others() {
+    let mut keys = KeyStore::new();
+    let ((stays, _), (goes, id)) = (keys.key("write"), keys.key("write"));
+    let (address, _quotas) = keys.listen(None, None).await;
+    let (harmless, revoked) = (
+        Client::connect(address, &stays).await,
+        Client::connect(address, &goes).await,
+    );
+    let mut ran = harmless.run("[]").await;
+    assert!(ran.until("isError").await.contains("result"));
+    let mut running = revoked.run("wait").await;
+    assert_eq!(running.status(), 200);
+    running.until("begun").await;
+    // The connection of one key is none for another.
+    let stolen = Client {
+        credential: stays.clone(),
+        ..revoked.clone()
+    };
+    assert_eq!(stolen.run("[]").await.status(), 404);
+    keys.store
+        .revoke(id, std::time::SystemTime::now())
+        .expect("revoked");
+    // The answer ends without a result, and the next request is refused.
+    let rest = running.until("\"result\"").await;
+    assert!(!rest.contains("\"result\""), "{rest}");
+    assert_eq!(revoked.run("[]").await.status(), 401);
+    let mut listed = harmless.call("list_sessions", json!({})).await;
+    let listed = listed.until("isError").await;
+    assert!(listed.contains("s: 1 runs"), "{listed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flood_of_one_token_leaves_turns_for_another() {
+    let options = HttpOptions {
+        clients: Clients::Tokens(vec![Token::new("flood"), Token::new("other")]),
+        ..HttpOptions::default()
+    };
+    let share = Share {
+        runs: 1,
+        waiting: 2,
+        sessions: 2,
+    };
+    let address = listen_with(options, Some(share)).await;
+    // One runs, two wait, and the rest are refused.
+    let mut flood = FuturesUnordered::new();
+    for _ in 0..6 {
+        let client = Client::connect(address, "flood").await;
+        let mut answer = client.call("run_code", json!({ "code": "wait" })).await;
+        flood.push(async move { answer.until("which is the limit").await });
+    }
+    for _ in 0..3 {
+        let refused = flood.next().await.expect("an answer");
+        assert!(refused.contains("which is the limit"), "{refused}");
+    }
+    // The turn of the other is free, though the flood has more runs than there are turns.
+    let other = Client::connect(address, "other").await;
+    let mut ran = other.run("[]").await;
+    let ran = ran.until("\"isError\":false").await;
+    assert!(ran.contains("\"isError\":false"), "{ran}");
 }
 
 /// An upstream server that answers every request with the same bytes. Gives its address and the number of requests.
@@ -209,7 +423,7 @@ async fn why_not(address: SocketAddr) -> String {
     let servers = json!({ "mcpServers": { "up": { "url": format!("http://{address}/mcp"), "headers": { "x-key": "k" } } } });
     std::fs::write(file.path(), servers.to_string()).expect("written");
     let config = McpConfig::read(file.path(), |_| None).expect("a configuration");
-    let server = server(config);
+    let server = server(config, None);
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let (input, output) = tokio::io::split(theirs);
     tokio::spawn(stockade_mcp::serve_stdio(server, input, output));

@@ -32,6 +32,9 @@ const MAX_MESSAGES: usize = 64 << 10;
 /// Folders above the code in which a bundler is looked for.
 const MAX_FOLDERS: usize = 32;
 
+/// The endings of files that a bundle has as text.
+pub(crate) const TEXTS: [&str; 3] = ["html", "txt", "sql"];
+
 /// Where a source map stands in a bundle.
 const MAP: &str = "\n//# sourceMappingURL=data:application/json;base64,";
 
@@ -49,7 +52,7 @@ pub struct Bundle {
 pub enum BundleError {
     /// The bundler is not installed.
     #[error(
-        "code that imports packages or leaves out endings of files needs esbuild, and there is none in node_modules or PATH\n  \
+        "code that imports packages or texts, or leaves out endings of files, needs esbuild, and there is none in node_modules or PATH\n  \
          fix: npm install --save-dev esbuild"
     )]
     NoBundler,
@@ -130,13 +133,13 @@ pub fn bundle(folder: &Path, entry: &Path, external: &[&str]) -> Result<Bundle, 
         "--log-level=warning",
         "--color=false",
         "--define:process.env.NODE_ENV=\"development\"",
-        "--loader:.html=text",
-        "--loader:.txt=text",
-        "--loader:.sql=text",
         "--external:node:*",
         "--external:cloudflare:*",
         "--external:stockade:*",
     ]);
+    for ending in TEXTS {
+        command.arg(format!("--loader:.{ending}=text"));
+    }
     for name in NODE_MODULES.iter().chain(external) {
         command.arg(format!("--external:{name}"));
     }

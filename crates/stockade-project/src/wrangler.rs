@@ -153,11 +153,15 @@ const MISSING: &[(&str, &str)] = &[
     ),
     (
         "mtls_certificates",
-        "there are no client certificates for fetch",
+        "name its files in a rule of `data_guard`: `client_certificate` and `client_key`",
     ),
     (
         "dispatch_namespaces",
         "a host script can run code of others: `stockade run`",
+    ),
+    (
+        "ratelimits",
+        "`rate_limits` limits clients without the code; there is no binding",
     ),
     ("tail_consumers", "logs go to the server's log"),
     ("pipelines", "there are no pipelines"),
@@ -260,6 +264,15 @@ fn convert(keys: Map<String, Value>) -> Converted {
             ("limits", Value::Object(limits)) => put_limits(&mut site, limits, &mut notes),
             (key, _) => notes.unknown(key),
         }
+    }
+    if site.contains_key("code")
+        && let Some(Value::Object(assets)) = site.get_mut("assets")
+        && let Some(Value::String(file)) = assets.remove("fallback")
+    {
+        let why = format!(
+            "paths without a file go to the code, which can answer with /{file} of its assets"
+        );
+        notes.missing("assets.not_found_handling", why);
     }
     if !site.contains_key("urls") {
         put(&mut site, "urls", json!(["localhost"]));
@@ -512,7 +525,7 @@ cpu_ms = 50
         assert_eq!(site.state.as_ref().unwrap().binding, "CACHE");
         assert_eq!(site.limits.cpu.as_millis(), 50);
         let assets = site.assets.as_ref().unwrap();
-        assert_eq!(assets.fallback.as_deref(), Some("index.html"));
+        assert_eq!(assets.fallback, None);
         let keys = |missing: bool| {
             let notes = converted.notes.iter();
             let notes = notes.filter(|note| note.is_missing == missing);
@@ -521,7 +534,21 @@ cpu_ms = 50
             keys
         };
         assert_eq!(keys(false), ["compatibility_date", "kv_namespaces"]);
-        assert_eq!(keys(true), ["d1_databases", "later", "routes"]);
+        let missing = [
+            "assets.not_found_handling",
+            "d1_databases",
+            "later",
+            "routes",
+        ];
+        assert_eq!(keys(true), missing);
+        // Without code, files that are not there are what the key says.
+        let text = r#"{"assets": {"directory": "dist", "not_found_handling": "404-page"}}"#;
+        let converted = parse_wrangler(text, false, "wrangler.json").unwrap();
+        let text = converted.configuration.to_string();
+        let loaded = Config::parse(&text, "wrangler.json", Path::new("/srv")).unwrap();
+        let assets = loaded.config.instances["site"].assets.as_ref().unwrap();
+        assert_eq!(assets.fallback.as_deref(), Some("404.html"));
+        assert!(converted.notes.is_empty());
     }
 
     #[test]

@@ -8,6 +8,7 @@ const {
   Date,
   DateNow,
   MathFloor,
+  Number,
   ObjectDefineProperty,
   ObjectGetOwnPropertyDescriptor,
   ObjectHasOwn,
@@ -61,6 +62,7 @@ const webSocket = load("ext:stockade_realm/websocket.js");
 const clone = load("ext:stockade_realm/clone.js");
 const guestConsole = load("ext:stockade_realm/console.js");
 const serve = load("ext:stockade_realm/serve.js");
+const trace = load("ext:stockade_realm/trace.js");
 const payload = load("ext:stockade_payload/payload.js");
 const wasm = load("ext:stockade_realm/wasm.js");
 const targets = load("ext:stockade_realm/targets.js");
@@ -262,15 +264,22 @@ const USER_AGENT = "Stockade";
 
 // Calls a function of the guest and replies to the call; false where there is none, and the caller of this
 // replies. A name that begins with U+0000 is that of an export and of nothing else, see
-// `stockade_rpc::EXPORT`; in serve mode a method of the default export comes first.
+// `stockade_rpc::EXPORT`; in serve mode a method of the default export comes first, and a call that the host traces has its
+// number behind the name.
 function call(id, target, name, args, marked) {
+  let within;
   try {
     let fn;
     if (StringPrototypeCharCodeAt(name, 0) === 0) {
       name = StringPrototypeSlice(name, 1);
+      const number = serve.numberOf(name);
+      if (number !== undefined) {
+        name = StringPrototypeSlice(name, 0, name.length - number.length - 1);
+        within = Number(number);
+      }
       const called = serve.callable(name);
       if (called !== undefined) {
-        answerCall(id, called, args, marked);
+        answerCall(id, called, args, marked, within);
         return true;
       }
       if (target !== undefined && ObjectHasOwn(target, name)) fn = target[name];
@@ -278,7 +287,8 @@ function call(id, target, name, args, marked) {
       fn = target?.[name] ?? globalThis[name];
     }
     if (typeof fn !== "function") return false;
-    reply(id, ReflectApply(fn, undefined, marked ? payload.revive(args) : args));
+    const work = () => ReflectApply(fn, undefined, marked ? payload.revive(args) : args);
+    reply(id, within === undefined ? work() : trace.within(within, work));
   } catch (error) {
     op_guest_reply(id, false, "", false, error);
   }
@@ -286,11 +296,12 @@ function call(id, target, name, args, marked) {
 }
 
 // Answers a call of another site.
-function answerCall(id, { work, scope }, args, marked) {
+function answerCall(id, { work, scope }, args, marked, within) {
   const answering = new targets.Call(scope);
   let result;
   try {
-    result = answering.run(work, () => marked ? payload.revive(args) : args);
+    const run = () => answering.run(work, () => marked ? payload.revive(args) : args);
+    result = within === undefined ? run() : trace.within(within, run);
   } catch (error) {
     op_guest_reply(id, false, "", false, error);
     answering.over();

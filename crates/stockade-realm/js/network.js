@@ -217,7 +217,8 @@ function dispatchAnswer(id, ok, data, marked, errorName, errorCode) {
   entry.timer?.cancel();
   if (!ok) {
     streams.refused();
-    const named = serving || entry.method === "binding.call" || entry.method === "binding.open";
+    const named = serving || entry.method === "binding.call" || entry.method === "binding.open" ||
+      StringPrototypeSlice(entry.method, 0, 5) === "tool:";
     entry.reject(refusal(entry, named ? errorName : "", data, errorCode));
     return;
   }

@@ -42,6 +42,7 @@ const {
   SafeMap,
   String,
   StringPrototypeCharCodeAt,
+  StringPrototypeLastIndexOf,
   StringPrototypeSlice,
   TypedArrayPrototypeGetByteLength,
   TypeError,
@@ -102,12 +103,18 @@ ObjectSetPrototypeOf(Live.prototype, null);
 
 const ours = { __proto__: null };
 
+// The `ctx` of what runs now, for `waitUntil` of "cloudflare:workers". Only sites that import this module have it, since
+// each handler costs something more with it.
+let running;
+
 class ExecutionContext {
   #live;
 
   constructor(key, live) {
     if (key !== ours) webidl.illegalConstructor();
     this.#live = live;
+    // Each message of the host begins without it.
+    running?.enter(this);
   }
 
   waitUntil(promise) {
@@ -135,7 +142,16 @@ class ExecutionContext {
   }
 }
 webidl.configureInterface(ExecutionContext);
+const { waitUntil: waitUntilOf } = ExecutionContext.prototype;
 const NO_PROPS = ObjectFreeze({ __proto__: ObjectPrototype });
+
+function waitUntil(promise) {
+  const ctx = running.get();
+  if (ctx === undefined) {
+    throw new TypeError("waitUntil was called outside of a handler: call it in what a handler of this site does");
+  }
+  ReflectApply(waitUntilOf, ctx, [promise]);
+}
 
 // The inner request of the fetch classes, made of what the host sent, with nothing taken apart before
 // it is asked for.
@@ -475,6 +491,19 @@ function dispatchWaiting() {
   for (let i = 0; i < list.length; i++) list[i]();
 }
 
+// The number of a call that the host traces, which stands behind a U+0000 at the end of the name. The host calls nothing whose
+// own name ends so.
+function numberOf(name) {
+  if (!serving) return undefined;
+  const at = StringPrototypeLastIndexOf(name, "\0");
+  if (at <= 0 || at === name.length - 1) return undefined;
+  for (let i = at + 1; i < name.length; i++) {
+    const code = StringPrototypeCharCodeAt(name, i);
+    if (code < 48 || code > 57) return undefined;
+  }
+  return StringPrototypeSlice(name, at + 1);
+}
+
 // What another site may call by this name: `{ work, scope }`, a function of the arguments and what it is called in.
 function callable(name) {
   if (!serving) return undefined;
@@ -484,9 +513,10 @@ function callable(name) {
   if (found === undefined) return undefined;
   const scope = new targets.Scope();
   const work = (args) => {
-    const target = site.entrypoint === undefined
-      ? site.target
-      : new site.entrypoint(new ExecutionContext(ours, callLive(scope)), env);
+    const ctx = site.entrypoint === undefined && running === undefined
+      ? undefined
+      : new ExecutionContext(ours, callLive(scope));
+    const target = site.entrypoint === undefined ? site.target : new site.entrypoint(ctx, env);
     return ReflectApply(found, target, args);
   };
   return { __proto__: null, work, scope };
@@ -522,8 +552,17 @@ function configure(settings) {
   sockets.configure();
   targets.configure();
   const { RpcPromise, RpcStub, RpcTarget } = targets;
+  const { WorkerEntrypoint } = modules;
+  const workers = { __proto__: null, RpcPromise, RpcStub, RpcTarget, WorkerEntrypoint, env };
+  ObjectDefineProperty(workers, "waitUntil", {
+    __proto__: null,
+    get() {
+      running ??= new core.AsyncVariable();
+      return waitUntil;
+    },
+  });
   globals.install(
-    { __proto__: null, RpcPromise, RpcStub, RpcTarget, WorkerEntrypoint: modules.WorkerEntrypoint, env },
+    workers,
     { __proto__: null, connect, datagram },
   );
   return true;
@@ -539,5 +578,5 @@ function define(target, key, value) {
   });
 }
 
-return { callable, configure, isModuleFailure, main, mainFailed };
+return { callable, configure, isModuleFailure, main, mainFailed, numberOf };
 })();

@@ -125,15 +125,18 @@ pub(crate) fn op_guest_reply<'s>(
     ok: bool,
     #[string] json: String,
     marked: bool,
-    error: v8::Local<'s, v8::Value>,
+    thrown: v8::Local<'s, v8::Value>,
 ) -> Result<bool, JsErrorBox> {
     // Reading a guest's error runs its getters, which may call ops: no borrow is held meanwhile.
     let result = if ok {
         checked(&mut state.borrow_mut(), "", json, marked)
             .map_err(|error| GuestError::new(error.to_string()))
     } else {
-        let error = guest_error(scope, error);
-        let code = marked.then(|| NOT_JSON.to_owned());
+        let error = guest_error(scope, thrown);
+        let code = match marked {
+            true => Some(NOT_JSON.to_owned()),
+            false => code_of(scope, thrown),
+        };
         Err(GuestError { code, ..error })
     };
     let port = port(&state.borrow());
@@ -143,8 +146,33 @@ pub(crate) fn op_guest_reply<'s>(
     Ok(sent)
 }
 
+/// How the codes begin that the runtime itself gives to errors.
+const RESERVED_CODES: &str = "stockade:";
+
 /// The code of the error by which a run reports that its result is not JSON.
-const NOT_JSON: &str = "not_json";
+const NOT_JSON: &str = "stockade:not_json";
+
+/// Bytes of the code of an error.
+const MAX_CODE_BYTES: usize = 256;
+
+/// The property `code` of what a guest threw, if it is a text or a number.
+fn code_of<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    thrown: v8::Local<'s, v8::Value>,
+) -> Option<String> {
+    let thrown = v8::Local::<v8::Object>::try_from(thrown).ok()?;
+    // A getter of the guest may throw.
+    v8::tc_scope!(let scope, scope);
+    let key = v8::String::new(scope, "code")?;
+    let code = thrown.get(scope, key.into())?;
+    let is_short = |text: v8::Local<'_, v8::String>| (1..=MAX_CODE_BYTES).contains(&text.length());
+    if !code.is_string() && !code.is_number() {
+        return None;
+    }
+    let code = code.to_string(scope).filter(|text| is_short(*text))?;
+    let code = code.to_rust_string_lossy(scope);
+    (!code.starts_with(RESERVED_CODES)).then(|| harmless(&code, MAX_CODE_BYTES))
+}
 
 #[op2(nofast, reentrant)]
 pub(crate) fn op_guest_uncaught<'s>(

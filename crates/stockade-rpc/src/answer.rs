@@ -12,9 +12,9 @@ use jsonrpsee::server::http::{call_with_service, response};
 use jsonrpsee::server::{BatchRequestConfig, HttpBody, HttpRequest, HttpResponse};
 use jsonrpsee::types::error::ErrorCode;
 use jsonrpsee::types::{ErrorObjectOwned, Id};
+use stockade_callers::{Caller, Noted};
 
 use crate::BoxError;
-use crate::auth::{Caller, Noted};
 use crate::message::{Checked, check};
 use crate::methods::{Exports, ServerContext, Silent};
 

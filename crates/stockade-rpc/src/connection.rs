@@ -13,7 +13,7 @@ use hyper::{Method, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jsonrpsee::server::http::{content_type_is_json, response};
 use jsonrpsee::server::ws::is_upgrade_request;
-use jsonrpsee::server::{HttpRequest, HttpResponse};
+use jsonrpsee::server::{HttpBody, HttpRequest, HttpResponse};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::answer::{answer, text};
@@ -73,7 +73,7 @@ async fn respond(client: Arc<Client>, request: HttpRequest<Incoming>) -> HttpRes
     let caller = match &client.shared.authority {
         Some(authority) => match authority.authenticate(request.headers(), client.address) {
             Ok(caller) => Some(caller),
-            Err(response) => return *response,
+            Err(response) => return response.map(HttpBody::new),
         },
         None => None,
     };
@@ -97,6 +97,6 @@ async fn respond(client: Arc<Client>, request: HttpRequest<Incoming>) -> HttpRes
     tokio::select! {
         biased;
         response = answer(&client.shared, Some(caller.clone()), request) => response,
-        () = caller.until_invalid() => caller.ended(&headers),
+        () = caller.until_invalid() => caller.ended(&headers).map(HttpBody::new),
     }
 }

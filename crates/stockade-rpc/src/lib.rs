@@ -14,7 +14,7 @@
 //! command line; subscriptions.
 
 mod answer;
-mod auth;
+mod audit;
 mod client;
 mod connection;
 mod error;
@@ -23,19 +23,21 @@ mod guest;
 mod lifecycle;
 mod limits;
 mod listen;
+mod live_guest;
 mod message;
 mod methods;
 mod origin;
 mod server;
 mod websocket;
 
-pub use auth::RpcKeys;
+pub use audit::RpcAudit;
 pub use error::code;
 pub use export::{EXPORT, ExportError, call_export, plain_json};
 pub use guest::Guest;
 pub use limits::RpcLimits;
 pub use listen::{Address, AddressError, ListenError};
 pub use server::{RpcOptions, Running, Server, Stopped};
+pub use stockade_callers::KeyRules as RpcKeys;
 
 /// Why something outside of this crate failed, for a person.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -6,13 +6,14 @@ use jsonrpsee::core::middleware::{Batch, BatchEntry, Notification, RpcServiceT};
 use jsonrpsee::core::server::{BatchResponseBuilder, MethodResponse, ResponsePayload};
 use jsonrpsee::types::{ErrorObjectOwned, Request};
 use serde_json::value::RawValue;
+use stockade_callers::{Authority, Caller, Denial, Noted};
+use stockade_http::CpuAccount;
 use stockade_protocol::Payload;
 use stockade_protocol::bounds::MAX_NAME_BYTES;
 use stockade_supervisor::{CallError, SendError};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
-use crate::auth::{Authority, Caller, Noted};
 use crate::error;
 use crate::export::{EXPORT, ExportError, call_export, plain_json};
 use crate::lifecycle::{GuestState, living};
@@ -62,9 +63,12 @@ impl Exports {
         noted: &mut Noted,
     ) -> Result<Box<RawValue>, ErrorObjectOwned> {
         if let Some(caller) = &self.caller {
-            *noted = caller.admit(method).map_err(|(error, refused)| {
+            *noted = caller.admit(method).map_err(|(denial, refused)| {
                 *noted = refused;
-                error
+                match denial {
+                    Denial::Scope(scope) => error::forbidden(&scope),
+                    Denial::Limit { name, seconds } => error::limited(name, seconds),
+                }
             })?;
         }
         // The specification keeps these names for itself.
@@ -75,7 +79,8 @@ impl Exports {
         let Ok(_permit) = self.shared.calls.try_acquire() else {
             return Err(error::busy());
         };
-        let call = self.shared.call(method, args);
+        let cpu = self.caller.as_ref().and_then(Caller::cpu_account);
+        let call = self.shared.call(method, args, cpu);
         match self.deadline {
             Some(deadline) => timeout_at(deadline, call)
                 .await
@@ -175,14 +180,23 @@ impl RpcServiceT for Exports {
 
 impl ServerContext {
     /// Calls an export of the isolate that lives, or of the next one.
-    async fn call(&self, method: &str, args: String) -> Result<Box<RawValue>, ErrorObjectOwned> {
+    async fn call(
+        &self,
+        method: &str,
+        args: String,
+        cpu: Option<Arc<dyn CpuAccount>>,
+    ) -> Result<Box<RawValue>, ErrorObjectOwned> {
         let mut state = self.state.clone();
         loop {
-            let handle = living(&mut state)
+            let guest = living(&mut state)
                 .await
                 .map_err(|end| error::ended(end.as_ref()))?;
+            let handle = &guest.handle;
             let args = Payload::from_json(args.clone());
-            let failed = match call_export(&handle, method, args).await {
+            let charge = guest.charge(cpu.clone());
+            let called = call_export(handle, method, args).await;
+            drop(charge);
+            let failed = match called {
                 Ok(value) => return self.result(value),
                 Err(ExportError::NoExport) => return Err(error::no_such_method()),
                 Err(ExportError::Call(failed)) => failed,

@@ -7,12 +7,13 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use stockade_callers::{Authority, KeyRules};
 use stockade_supervisor::End;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::BoxError;
-use crate::auth::{Authority, RpcKeys};
+use crate::audit::{Auditor, RpcAudit};
 use crate::client::Client;
 use crate::connection;
 use crate::guest::Guest;
@@ -42,7 +43,9 @@ pub struct RpcOptions {
     /// guest.
     pub allow_remote: bool,
     /// Let in only clients with an API key.
-    pub keys: Option<RpcKeys>,
+    pub keys: Option<KeyRules>,
+    /// Where the start and the stop, refused clients and ends of isolates are recorded.
+    pub audit: Option<RpcAudit>,
     /// Names under which the server may be called over TCP, and whose pages may call it, in addition to
     /// `localhost`.
     pub allowed_hosts: Vec<String>,
@@ -58,6 +61,7 @@ impl Default for RpcOptions {
             once: false,
             allow_remote: false,
             keys: None,
+            audit: None,
             allowed_hosts: Vec::new(),
             grace: Duration::from_secs(5),
         }
@@ -123,6 +127,7 @@ impl Server {
         let guest = start().await?;
         let (state, current) = watch::channel(GuestState::Starting);
         let once = self.options.once;
+        let audit = self.options.audit.map(|to| Arc::new(Auditor::new(to)));
         let names = self.options.allowed_hosts.iter();
         let shared = ServerContext {
             hosts: Hosts {
@@ -132,13 +137,20 @@ impl Server {
             state: current,
             calls: Semaphore::new(self.options.limits.concurrent),
             limits: self.options.limits,
-            authority: self.options.keys.map(|keys| Arc::new(Authority::new(keys))),
+            authority: self.options.keys.map(|keys| {
+                let on_refused = audit.clone().map(Auditor::on_refused);
+                Arc::new(Authority::new(keys, "rpc", on_refused))
+            }),
         };
+        if let Some(audit) = &audit {
+            audit.started();
+        }
         Ok(Running {
             listeners: self.listeners,
             addresses: self.addresses,
             shared: Arc::new(shared),
-            lifecycle: Box::pin(keep(start, guest, state, once)),
+            lifecycle: Box::pin(keep(start, guest, state, once, audit.clone())),
+            audit,
             grace: self.options.grace,
         })
     }
@@ -150,6 +162,7 @@ pub struct Running {
     addresses: Vec<Address>,
     shared: Arc<ServerContext>,
     lifecycle: Pin<Box<dyn Future<Output = Option<End>> + Send>>,
+    audit: Option<Arc<Auditor>>,
     grace: Duration,
 }
 
@@ -168,6 +181,7 @@ impl Running {
             listeners,
             shared,
             mut lifecycle,
+            audit,
             grace,
             ..
         } = self;
@@ -199,6 +213,9 @@ impl Running {
         // Ends the isolate, which rejects the calls that are left.
         drop(lifecycle);
         let _ = tokio::time::timeout(LAST_REPLIES, all_gone.recv()).await;
+        if let Some(audit) = audit {
+            audit.stopped().await;
+        }
         why
     }
 }

@@ -20,6 +20,7 @@ use jsonrpsee::types::error::reject_too_big_request;
 use soketto::connection::Error;
 use soketto::data::ByteSlice125;
 use soketto::handshake::http::Server;
+use stockade_callers::Caller;
 use tokio::io::BufStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -27,7 +28,6 @@ use tokio::time::{Instant, interval_at, timeout};
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
 use crate::answer::{answer, is_silent, text};
-use crate::auth::Caller;
 use crate::client::Client;
 use crate::error;
 use crate::methods::ServerContext;

@@ -41,7 +41,9 @@ pub(crate) struct Previews {
     deployments: OpenDeployments,
     /// Previews that end are among the sites that end, for which a server that stops waits.
     drains: Drains,
-    live: tokio::sync::Mutex<Vec<Live>>,
+    live: Mutex<Vec<Live>>,
+    /// Held while one is started.
+    starting: tokio::sync::Mutex<()>,
     /// Of the last preview that was started. Those of sites begin at 1.
     number: AtomicU64,
 }
@@ -51,7 +53,16 @@ struct Live {
     /// What it was started with.
     config: Arc<Config>,
     site: Arc<Site>,
-    used: Mutex<Instant>,
+    used: Instant,
+}
+
+/// A preview that runs.
+pub(crate) struct LivePreview {
+    pub(crate) site: Arc<Site>,
+    /// Where clients reach it; `None` once the configuration names no domain for previews.
+    pub(crate) host: Option<String>,
+    /// How long ago its last request came.
+    pub(crate) idle: Duration,
 }
 
 /// Why there is no preview.
@@ -72,7 +83,8 @@ impl Previews {
             running,
             deployments,
             drains,
-            live: tokio::sync::Mutex::default(),
+            live: Mutex::default(),
+            starting: tokio::sync::Mutex::default(),
             number: AtomicU64::new(1 << 63),
         })
     }
@@ -89,38 +101,72 @@ impl Previews {
             return Ok(Arc::clone(site));
         }
         // One is started after the other.
-        let mut live = self.live.lock().await;
-        if let Some(at) = live
-            .iter()
-            .position(|one| one.instance == name && one.site.version == version)
-        {
-            if let Some(one) = live.get(at)
-                && Arc::ptr_eq(&one.config, &running.config)
-            {
-                *one.used.lock() = Instant::now();
-                return Ok(Arc::clone(&one.site));
-            }
-            self.end(live.swap_remove(at));
+        let _starting = self.starting.lock().await;
+        if let Some(site) = self.live(&running, name, &version) {
+            return Ok(site);
         }
         let store = self.deployments.get().ok_or(NoPreview::Missing)?;
         let (files, assets) = read(store, name, config, id).await?;
         let config = &with_assets(config, assets);
+        self.make_room();
+        let site = self.start(&running, config, version, files).await;
+        let site = Arc::new(site.map_err(NoPreview::Failed)?);
+        self.live.lock().push(Live {
+            instance: name.to_owned(),
+            config: Arc::clone(&running.config),
+            site: Arc::clone(&site),
+            used: Instant::now(),
+        });
+        tokio::spawn(Arc::clone(self).end_when_idle(Arc::clone(&site)));
+        Ok(site)
+    }
+
+    /// The site of a preview that runs, for another request. One with another configuration than what runs ends.
+    fn live(&self, running: &Running, name: &str, version: &VersionRef) -> Option<Arc<Site>> {
+        let mut live = self.live.lock();
+        let is_it = |one: &Live| one.instance == name && one.site.version == *version;
+        let at = live.iter().position(is_it)?;
+        match live.get_mut(at) {
+            Some(one) if Arc::ptr_eq(&one.config, &running.config) => {
+                one.used = Instant::now();
+                Some(Arc::clone(&one.site))
+            }
+            _ => {
+                self.end(live.swap_remove(at));
+                None
+            }
+        }
+    }
+
+    /// Ends the preview that was used longest ago, where there are as many as there may be.
+    fn make_room(&self) {
+        let mut live = self.live.lock();
         if live.len() >= MOST {
-            let ages = live.iter().map(|one| *one.used.lock()).enumerate();
+            let ages = live.iter().map(|one| one.used).enumerate();
             if let Some((oldest, _)) = ages.min_by_key(|(_, used)| *used) {
                 self.end(live.swap_remove(oldest));
             }
         }
-        let site = self.start(&running, config, version, files).await;
-        let site = Arc::new(site.map_err(NoPreview::Failed)?);
-        live.push(Live {
-            instance: name.to_owned(),
-            config: Arc::clone(&running.config),
-            site: Arc::clone(&site),
-            used: Mutex::new(Instant::now()),
-        });
-        tokio::spawn(Arc::clone(self).end_when_idle(Arc::clone(&site)));
-        Ok(site)
+    }
+
+    /// The previews of an instance that run, by their versions.
+    pub(crate) fn of(&self, name: &str) -> Vec<LivePreview> {
+        let running = self.running.load();
+        let settings = running
+            .as_ref()
+            .and_then(|running| running.config.deployments.as_ref());
+        let domain = settings.and_then(|settings| settings.preview_domain.as_deref());
+        let live = self.live.lock();
+        let of_instance = live.iter().filter(|one| one.instance == name);
+        let mut previews: Vec<_> = of_instance
+            .map(|one| LivePreview {
+                site: Arc::clone(&one.site),
+                host: domain.map(|domain| format!("{}.{}", one.site.version, host(name, domain))),
+                idle: one.used.elapsed(),
+            })
+            .collect();
+        previews.sort_by_cached_key(|preview| preview.site.version.to_string());
+        previews
     }
 
     async fn start(
@@ -156,11 +202,11 @@ impl Previews {
     async fn end_when_idle(self: Arc<Self>, site: Arc<Site>) {
         loop {
             tokio::time::sleep(IDLE).await;
-            let mut live = self.live.lock().await;
+            let mut live = self.live.lock();
             let Some(at) = live.iter().position(|one| Arc::ptr_eq(&one.site, &site)) else {
                 return;
             };
-            let idle = live.get(at).map(|one| one.used.lock().elapsed());
+            let idle = live.get(at).map(|one| one.used.elapsed());
             if idle.is_some_and(|idle| idle >= IDLE) {
                 self.end(live.swap_remove(at));
                 return;
@@ -175,10 +221,17 @@ impl Previews {
 
     /// Ends all of them, when the server takes no more requests.
     pub(crate) async fn end_all(&self, deadline: Duration) {
-        for live in self.live.lock().await.drain(..) {
+        // What is being started then is among them, too.
+        let _starting = self.starting.lock().await;
+        for live in self.live.lock().drain(..) {
             self.drains.retire(live.site, deadline, false);
         }
     }
+}
+
+/// What the hosts of an instance's previews end with, behind the version and a dot.
+pub(crate) fn host(instance: &str, domain: &str) -> String {
+    format!("{instance}.{domain}")
 }
 
 /// Reads the code of a version, and where its assets are.

@@ -24,7 +24,8 @@ use stockade_config::Instance as SiteConfig;
 use stockade_http::{Body, BoxError, Client, CpuAccount};
 use stockade_transpile::ModuleFiles;
 use stockade_usage::receipt::{
-    self, Answered, Asked, Code, Policy, RequestReceipt, RequestUse, Runtime, Sha256, canonical,
+    self, Answered, Asked, Code, Policy, RequestEgress, RequestReceipt, RequestUse, Runtime,
+    Sha256, canonical,
 };
 
 use crate::log::target;
@@ -70,11 +71,24 @@ struct Pending {
     began: Instant,
     /// Nanoseconds.
     cpu: AtomicU64,
-    refused: AtomicU64,
-    sent: AtomicU64,
+    counts: PendingCounts,
     status: AtomicU16,
     complete: AtomicBool,
     state: Mutex<State>,
+}
+
+/// What a receipt counts until it is made. What comes later, such as the rest of an outbound request that the guest has
+/// left behind, is not in it.
+#[derive(Debug, Default)]
+struct PendingCounts {
+    /// Of the bodies of the request and of the response.
+    received: AtomicU64,
+    sent: AtomicU64,
+    egress_requests: AtomicU64,
+    egress_sent: AtomicU64,
+    egress_received: AtomicU64,
+    refused: AtomicU64,
+    refused_grants: AtomicU64,
 }
 
 /// What is over of a request.
@@ -195,8 +209,7 @@ impl SiteReceipts {
             started: SystemTime::now(),
             began: Instant::now(),
             cpu: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            sent: AtomicU64::new(0),
+            counts: PendingCounts::default(),
             status: AtomicU16::new(0),
             complete: AtomicBool::new(false),
             state: Mutex::default(),
@@ -253,6 +266,10 @@ where
         response.headers_mut().remove(FIELD);
         return response;
     };
+    if !request.body().is_end_stream() {
+        let pending = Arc::clone(&pending);
+        request = request.map(|body| ReceivedBody { body, pending }.boxed_unsync());
+    }
     // Dropped where the client goes away before the response's head: the response is over then.
     let response = OpenResponse(pending);
     let answered = answer(request).await;
@@ -298,7 +315,7 @@ impl http_body::Body for ReceiptedBody {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 let sent = frame.data_ref().map_or(0, Bytes::len) as u64;
-                pending.sent.fetch_add(sent, Relaxed);
+                pending.counts.sent.fetch_add(sent, Relaxed);
                 // The library drops a body with its last piece.
                 if self.body.is_end_stream() {
                     pending.complete.store(true, Relaxed);
@@ -306,6 +323,37 @@ impl http_body::Body for ReceiptedBody {
             }
             Poll::Ready(None) => pending.complete.store(true, Relaxed),
             _ => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The body of a request whose bytes a receipt counts.
+struct ReceivedBody {
+    body: Body,
+    pending: Arc<Pending>,
+}
+
+impl http_body::Body for ReceivedBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            let received = frame.data_ref().map_or(0, Bytes::len) as u64;
+            self.pending.counts.received.fetch_add(received, Relaxed);
         }
         polled
     }
@@ -335,7 +383,20 @@ impl CpuAccount for Pending {
     }
 
     fn refused(&self) {
-        self.refused.fetch_add(1, Relaxed);
+        self.counts.refused.fetch_add(1, Relaxed);
+    }
+
+    fn grant_refused(&self) {
+        self.counts.refused_grants.fetch_add(1, Relaxed);
+    }
+
+    fn egress_began(&self) {
+        self.counts.egress_requests.fetch_add(1, Relaxed);
+    }
+
+    fn egress_moved(&self, sent: u64, received: u64) {
+        self.counts.egress_sent.fetch_add(sent, Relaxed);
+        self.counts.egress_received.fetch_add(received, Relaxed);
     }
 
     fn began(&self) {
@@ -366,9 +427,9 @@ impl Pending {
         drop(state);
         let milliseconds = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
         let time = |time| humantime::format_rfc3339_millis(time).to_string();
-        let site = &self.site;
+        let (site, counts) = (&self.site, &self.counts);
         let receipt = RequestReceipt {
-            version: receipt::VERSION,
+            version: receipt::REQUEST_VERSION,
             jti: self.id.clone(),
             command: "serve".to_owned(),
             instance: site.instance.clone(),
@@ -384,9 +445,16 @@ impl Pending {
             usage: RequestUse {
                 cpu_ms: milliseconds(Duration::from_nanos(self.cpu.load(Relaxed))),
                 elapsed_ms: milliseconds(self.began.elapsed()),
-                sent_bytes: self.sent.load(Relaxed),
+                sent_bytes: counts.sent.load(Relaxed),
+                received_bytes: Some(counts.received.load(Relaxed)),
+                egress: Some(RequestEgress {
+                    egress_requests: counts.egress_requests.load(Relaxed),
+                    egress_sent_bytes: counts.egress_sent.load(Relaxed),
+                    egress_received_bytes: counts.egress_received.load(Relaxed),
+                }),
             },
-            refused: self.refused.load(Relaxed),
+            refused: counts.refused.load(Relaxed),
+            refused_grants: Some(counts.refused_grants.load(Relaxed)),
             result: Answered {
                 status: self.status.load(Relaxed),
                 complete: self.complete.load(Relaxed),
@@ -439,8 +507,7 @@ mod tests {
             started: SystemTime::now(),
             began: Instant::now(),
             cpu: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            sent: AtomicU64::new(0),
+            counts: PendingCounts::default(),
             status: AtomicU16::new(200),
             complete: AtomicBool::new(true),
             state: Mutex::default(),
@@ -449,6 +516,10 @@ mod tests {
         pending.began();
         pending.began();
         pending.used(Duration::from_millis(2));
+        pending.egress_began();
+        pending.egress_moved(3, 0);
+        pending.egress_moved(0, 5);
+        pending.grant_refused();
         pending.ended();
         pending.over(|state| state.response = true);
         assert!(finished.try_recv().is_err());
@@ -456,6 +527,16 @@ mod tests {
         pending.ended();
         let receipt = finished.try_recv().unwrap().receipt;
         assert!((receipt.usage.cpu_ms - 32.0).abs() < 0.01);
+        let egress = receipt.usage.egress.unwrap();
+        assert_eq!(
+            (
+                egress.egress_requests,
+                egress.egress_sent_bytes,
+                egress.egress_received_bytes
+            ),
+            (1, 3, 5)
+        );
+        assert_eq!((receipt.refused, receipt.refused_grants), (0, Some(1)));
         drop(pending);
         assert!(finished.try_recv().is_err());
     }

@@ -64,6 +64,7 @@ macro_rules! targets {
 
 targets! {
     bundle "../../../fuzz/fuzz_targets/bundle.rs"
+    client_line "../../../fuzz/fuzz_targets/client_line.rs"
     config "../../../fuzz/fuzz_targets/config.rs"
     console_text "../../../fuzz/fuzz_targets/console_text.rs"
     door "../../../fuzz/fuzz_targets/door.rs"
@@ -75,6 +76,7 @@ targets! {
     marks "../../../fuzz/fuzz_targets/marks.rs"
     payload "../../../fuzz/fuzz_targets/payload.rs"
     profile "../../../fuzz/fuzz_targets/profile.rs"
+    run_code "../../../fuzz/fuzz_targets/run_code.rs"
     state_call "../../../fuzz/fuzz_targets/state_call.rs"
     tls "../../../fuzz/fuzz_targets/tls.rs"
     to_worker "../../../fuzz/fuzz_targets/to_worker.rs"
@@ -94,6 +96,7 @@ fn every_target_takes_small_inputs() {
         b"instances: {site: {code: ./main.js, urls: [site.example]}}",
         b"p > a[href]\n<p><a href=x>text</a><!-- comment --></p>",
         b"{\"nodes\":[{\"id\":1,\"callFrame\":{\"functionName\":\"f\",\"scriptId\":\"1\",\"url\":\"a\",\"lineNumber\":0,\"columnNumber\":0},\"children\":[1,2]}],\"startTime\":0,\"endTime\":9,\"samples\":[1]}",
+        b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":null}",
         b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n",
         b"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n",
         &every_byte,
@@ -121,6 +124,41 @@ fn every_target_takes_its_kept_inputs() {
         }
     }
     assert!(kept > 0, "fuzz/corpus is empty");
+}
+
+/// Small inputs of the corpus with some of their bytes changed, moved or missing; the same ones each time.
+#[test]
+fn every_target_takes_changed_inputs() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    for (name, run) in TARGETS {
+        let files = std::fs::read_dir(corpus.join(name)).unwrap();
+        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        files.sort();
+        for file in files.iter().take(50) {
+            let input = std::fs::read(file).unwrap();
+            if input.is_empty() || input.len() > 4096 {
+                continue;
+            }
+            for _ in 0..4 {
+                let mut changed = input.clone();
+                let at = next(changed.len());
+                match next(4) {
+                    0 => changed[at] ^= 1 << next(8),
+                    1 => changed.truncate(at),
+                    2 => changed.insert(at, b"\0\\\"{[(`$\n"[next(9)]),
+                    _ => changed.extend_from_within(at..),
+                }
+                run(&changed);
+            }
+        }
+    }
 }
 
 #[test]

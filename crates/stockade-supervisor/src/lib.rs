@@ -30,12 +30,14 @@ mod worker;
 
 pub use backend::{IsolationBackend, NewIsolate};
 pub use end::{DestroyReason, End, ResourceUsage, TerminateReason};
-pub use guest::context::{Clocks, GuestContext};
+pub use guest::context::{Clocks, GuestContext, HelperMark};
 pub use guest::debugging::DebugExit;
 pub use host::event::Event;
 pub use host::event_queue::{EventQueue, Turn};
 pub use host::handle::{CallError, IsolateHandle, SendError, Stats};
-pub use host::probe::{CpuRecording, DebugSession, LONGEST_PROFILE, ProbeError, write_private};
+pub use host::probe::{
+    CpuRecording, DebugError, DebugSession, LONGEST_PROFILE, ProbeError, write_private,
+};
 pub use host::supervisor::{CreateError, Supervisor};
 pub use isolate::debug_entrance::DebugEntrance;
 pub use isolate::refusal::GuestSendError;

@@ -93,10 +93,10 @@ fn parent_bytes(context: &SpanContext) -> [u8; PARENT_BYTES] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
     let mut write = |at: usize, bytes: &[u8]| {
-        let places = text.iter_mut().skip(at);
-        let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
-        for (place, digit) in places.zip(digits) {
-            *place = DIGITS[usize::from(digit)];
+        let pairs = text[at..].chunks_exact_mut(2);
+        for (pair, byte) in pairs.zip(bytes) {
+            let digits = [byte >> 4, byte & 0xf].map(|digit| DIGITS[usize::from(digit)]);
+            pair.copy_from_slice(&digits);
         }
     };
     write(3, &context.trace_id().to_bytes());

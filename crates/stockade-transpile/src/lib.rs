@@ -50,6 +50,6 @@ pub use excerpt::excerpt;
 pub use files::{MAX_MODULE_FILES, ModuleFiles, ModuleFilesError};
 pub use imports::imports;
 pub use language::Language;
-pub use program::{Program, program};
+pub use program::{Program, prelude, program};
 pub use stream::{STREAM_NAME, open_stream};
 pub use weigh::{MAX_LEVELS, MAX_WORK};

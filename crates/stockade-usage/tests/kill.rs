@@ -1,15 +1,23 @@
 //! A process that counts is killed at any instant: what it reported as written is in the file once, and nothing is there
 //! that it did not count.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
-use std::io::{BufRead, BufReader, Write};
+#[path = "../../stockade-audit/tests/killed_child/mod.rs"]
+mod killed_child;
+
+use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use stockade_usage::{Counts, Ledger, LedgerOptions, Query, Store};
+
+use crate::killed_child::{KilledChild, kills};
 
 const STORE: &str = "STOCKADE_TEST_USAGE_STORE";
 
@@ -65,22 +73,13 @@ fn killed_process_loses_nothing_that_was_written_and_counts_nothing_twice() {
     if let Ok(path) = std::env::var(STORE) {
         return count_for_ever(Path::new(&path));
     }
-    let kills = std::env::var("STOCKADE_TEST_KILLS").map_or(30, |kills| kills.parse().unwrap());
+    let kills = kills(30);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("usage.db");
     let mut before = 0;
     for round in 0..kills {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "killed_process_loses_nothing_that_was_written_and_counts_nothing_twice",
-                "--nocapture",
-            ])
-            .env(STORE, &path)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let test = "killed_process_loses_nothing_that_was_written_and_counts_nothing_twice";
+        let mut child = KilledChild::start(test, STORE, &path);
         let (mut counted, mut written) = (0_u64, 0_u64);
         let mut note = |line: &str| {
             let mut words = line.split_whitespace().rev();
@@ -93,11 +92,9 @@ fn killed_process_loses_nothing_that_was_written_and_counts_nothing_twice() {
         };
         // Another number of lines each time, and then at once, wherever it is.
         for _ in 0..4 + round % 9 {
-            note(&lines.next().unwrap().unwrap());
+            note(&child.next(Some));
         }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        lines.map_while(Result::ok).for_each(|line| note(&line));
+        child.kill().iter().for_each(|line| note(line));
         let now = requests(&path);
         assert!(
             now >= before + written,

@@ -11,9 +11,9 @@ use stockade_host::InspectStart;
 
 use crate::commands::{
     self, AuditArgs, BackupArgs, CallArgs, CheckArgs, DeployArgs, DevArgs, DoctorArgs, ExecArgs,
-    InitArgs, InspectArgs, KeysArgs, Level, LogsArgs, McpArgs, ProfileArgs, ReceiptKeyArgs,
-    ReloadArgs, RestoreArgs, RollbackArgs, RpcArgs, ServeArgs, StatusArgs, SuperviseArgs, TestArgs,
-    TopArgs, TypesArgs, UsageArgs, VerifyArgs, VersionsArgs,
+    InitArgs, InspectArgs, KeysArgs, Level, LimitsArgs, LogsArgs, McpArgs, ProfileArgs,
+    ReceiptKeyArgs, ReloadArgs, RestoreArgs, RollbackArgs, RpcArgs, ServeArgs, StatusArgs,
+    SuperviseArgs, TestArgs, TopArgs, TypesArgs, UsageArgs, VerifyArgs, VersionsArgs,
 };
 use crate::version::{LONG_VERSION, VERSION};
 
@@ -103,6 +103,9 @@ pub(crate) enum Command {
     /// Make, list, rotate and revoke the API keys with which clients reach sites
     #[command(after_help = commands::KEYS_EXAMPLES)]
     Keys(Box<KeysArgs>),
+    /// Show how much clients use of their limits, and set counters back
+    #[command(after_help = commands::LIMITS_EXAMPLES)]
+    Limits(Box<LimitsArgs>),
     /// Profile a mirror of a running server, or show its heap
     #[command(after_help = commands::PROFILE_EXAMPLES)]
     Profile(ProfileArgs),

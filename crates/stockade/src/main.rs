@@ -71,6 +71,7 @@ fn main() -> ExitCode {
         Command::Rollback(args) => end(commands::rollback(&args)),
         Command::Audit(args) => end(commands::audit(&args)),
         Command::Keys(args) => end(commands::keys(&args)),
+        Command::Limits(args) => end(commands::limits(&args)),
         Command::Profile(args) => end(commands::profile(&args)),
         Command::Inspect(args) => end(commands::inspect(&args)),
         Command::Verify(args) => end(commands::verify(&args)),

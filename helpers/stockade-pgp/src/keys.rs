@@ -1,8 +1,9 @@
 //! The keys of a grant.
 
 use pgp::composed::{ArmorOptions, Deserializable, SignedPublicKey, SignedSecretKey};
-use pgp::types::{KeyDetails, Password, SigningKey};
+use pgp::types::{KeyDetails, Password};
 
+use crate::blinded::Signing;
 use crate::certificates::{self, Usable, usable};
 use crate::failure::Failed;
 use crate::message::{MOST_KEY_BLOCKS, Settings};
@@ -97,18 +98,15 @@ impl Secret {
     }
 
     /// The newest key that may sign now and is unlocked.
-    pub(crate) fn signing(&self, now: u64) -> Result<&dyn SigningKey, Failed> {
-        let of = |usable: &Usable<'_>| -> Option<&dyn SigningKey> {
+    pub(crate) fn signing(&self, now: u64) -> Result<Signing<'_>, Failed> {
+        let of = |usable: &Usable<'_>| -> Option<Signing<'_>> {
             let fingerprint = usable.key.as_verifying().fingerprint();
             let primary = &self.key.primary_key;
-            if primary.fingerprint() == fingerprint && !primary.secret_params().is_encrypted() {
-                return Some(primary);
+            if primary.fingerprint() == fingerprint {
+                return Signing::primary(primary);
             }
-            let subkeys = self.key.secret_subkeys.iter().map(|subkey| &subkey.key);
-            let mut fitting = subkeys.filter(|key| {
-                key.fingerprint() == fingerprint && !key.secret_params().is_encrypted()
-            });
-            fitting.next().map(|key| key as &dyn SigningKey)
+            let mut subkeys = self.key.secret_subkeys.iter().map(|subkey| &subkey.key);
+            Signing::subkey(subkeys.find(|key| key.fingerprint() == fingerprint)?)
         };
         let usable = usable(&self.certificate);
         let signing = usable

@@ -7,6 +7,7 @@
 //!
 //! Invariant: keys and data of guests are only in sealed copies.
 
+mod blinded;
 mod certificates;
 mod failure;
 mod keys;

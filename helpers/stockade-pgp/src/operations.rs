@@ -10,9 +10,10 @@ use pgp::composed::{
 };
 use pgp::crypto::aead::{AeadAlgorithm, ChunkSize};
 use pgp::crypto::sym::SymmetricKeyAlgorithm;
-use pgp::types::{Password, Seipdv1ReadMode};
+use pgp::types::{Password, Seipdv1ReadMode, SigningKey as _};
 use rand::rngs::OsRng;
 
+use crate::blinded;
 use crate::certificates::{self, Component, Usable, usable};
 use crate::failure::Failed;
 use crate::keys::Keys;
@@ -88,14 +89,14 @@ fn sign(keys: &Keys, form: SignatureForm, armor: bool, data: Vec<u8>) -> Result<
     match form {
         SignatureForm::Inline => {
             let mut builder = MessageBuilder::from_bytes("", data);
-            builder.sign(key, Password::empty(), key.hash_alg());
+            builder.sign(&key, Password::empty(), key.hash_alg());
             write(builder, armor).map_err(failed)
         }
         SignatureForm::Detached => {
             let password = Password::empty();
             let signature = DetachedSignature::sign_binary_data(
                 OsRng,
-                &Box::new(key),
+                &key,
                 &password,
                 key.hash_alg(),
                 &data[..],
@@ -114,7 +115,7 @@ fn sign(keys: &Keys, form: SignatureForm, armor: bool, data: Vec<u8>) -> Result<
             // The last end of a line belongs to the form, not to what is signed (RFC 9580, section 7.2).
             let text = text.strip_suffix('\n').unwrap_or(&text);
             let text = text.strip_suffix('\r').unwrap_or(text);
-            CleartextSignedMessage::sign(OsRng, text, &Box::new(key), &Password::empty())
+            CleartextSignedMessage::sign(OsRng, text, &key, &Password::empty())
                 .and_then(|message| message.to_armored_bytes(ArmorOptions::default()))
                 .map_err(failed)
         }
@@ -150,9 +151,12 @@ fn encrypt(
         ));
     }
     let failed = |error: pgp::errors::Error| Failed::input(format!("encryption failed: {error}"));
+    let signing = match sign {
+        true => Some(keys.secret()?.signing(now)?),
+        false => None,
+    };
     let mut builder = MessageBuilder::from_bytes("", data);
-    if sign {
-        let key = keys.secret()?.signing(now)?;
+    if let Some(key) = &signing {
         builder.sign(key, Password::empty(), key.hash_alg());
     }
     let algorithm = SymmetricKeyAlgorithm::AES256;
@@ -280,18 +284,17 @@ fn decrypt(keys: &Keys, signers: &Signers<'_>, data: &[u8]) -> Result<Done, Fail
     let secret = keys.secret()?;
     let failed = |_| Failed::decryption();
     let (message, _) = Message::from_reader(data).map_err(failed)?;
-    if !message.is_encrypted() {
+    let Message::Encrypted { esk, .. } = &message else {
         return Err(Failed::decryption());
-    }
-    let password = Password::empty();
+    };
+    let session_key = blinded::session_key(&secret.key, esk).ok_or_else(Failed::decryption)?;
     // Nothing of a message is read before its integrity is checked. Data without any is never decrypted.
     let max_message_size = data.len();
     let options = DecryptionOptions::new()
         .enable_gnupg_aead()
         .set_seipdv1_read_mode(Seipdv1ReadMode::CheckFirst { max_message_size });
     let ring = TheRing {
-        secret_keys: vec![&secret.key],
-        key_passwords: vec![&password],
+        session_keys: vec![session_key],
         decrypt_options: options,
         ..TheRing::default()
     };

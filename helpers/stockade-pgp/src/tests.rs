@@ -5,7 +5,7 @@ use pgp::composed::{
     SubkeyParamsBuilder,
 };
 use pgp::crypto::ecc_curve::ECCCurve;
-use pgp::types::KeyVersion;
+use pgp::types::{EncryptionKey as _, EskType, KeyDetails as _, KeyVersion, PkeskBytes};
 use rand::rngs::OsRng;
 
 use crate::keys::Keys;
@@ -41,6 +41,22 @@ fn secret(version: KeyVersion, passphrase: &str) -> SignedSecretKey {
     if version == KeyVersion::V6 {
         key.feature_seipd_v2(true);
     }
+    key.build().unwrap().generate(OsRng).unwrap()
+}
+
+/// An RSA key with a key for encryption.
+fn rsa() -> SignedSecretKey {
+    let subkey = SubkeyParamsBuilder::default()
+        .key_type(KeyType::Rsa(2048))
+        .can_encrypt(EncryptionCaps::All)
+        .build()
+        .unwrap();
+    let mut key = SecretKeyParamsBuilder::default();
+    key.key_type(KeyType::Rsa(2048))
+        .can_sign(true)
+        .can_certify(true)
+        .primary_user_id("Test <test@example.com>".to_owned())
+        .subkey(subkey);
     key.build().unwrap().generate(OsRng).unwrap()
 }
 
@@ -104,6 +120,60 @@ fn keys_of_versions_4_and_6_understand_each_other() {
     let message = encrypted(&all[0], recipients, b"data");
     for to in &all {
         assert_eq!(decrypted(to, &message, &all[0]), (b"data".to_vec(), true));
+    }
+}
+
+#[test]
+fn rsa_with_blinding_gives_what_rsa_gives() {
+    let secret = rsa();
+    let own = keys(&secret, "");
+    for form in [
+        SignatureForm::Inline,
+        SignatureForm::Cleartext,
+        SignatureForm::Detached,
+    ] {
+        let detached = matches!(form, SignatureForm::Detached);
+        let request = Request::Sign { form, armor: true };
+        let (_, signed) = perform(&own, request, b"text\n".to_vec()).unwrap();
+        let (signature, data) = match detached {
+            true => (Some(signed), b"text\n".to_vec()),
+            false => (None, signed),
+        };
+        let verify = Request::Verify {
+            signature,
+            keys: Vec::new(),
+        };
+        assert!(perform(&own, verify, data).unwrap().0[0].valid);
+    }
+    let message = encrypted(&own, vec![certificate(&own)], b"data");
+    assert_eq!(decrypted(&own, &message, &own), (b"data".to_vec(), true));
+
+    // A number of the guest's choice in front of the session key is not one, and the message is decrypted.
+    let public = secret.secret_subkeys[0].key.public_key();
+    let packet = |plain: &[u8]| {
+        let PkeskBytes::Rsa { mpi } = public.encrypt(OsRng, plain, EskType::V3_4).unwrap() else {
+            panic!("the key is RSA");
+        };
+        let id = public.legacy_key_id();
+        let head = [&[3][..], id.as_ref(), &[1]].concat();
+        let bits = u16::try_from(mpi.len() * 8).unwrap();
+        let body = [&head, &bits.to_be_bytes()[..], mpi.as_ref()].concat();
+        let length = u16::try_from(body.len() - 192 + (192 << 8)).unwrap();
+        [&[0xc1], &length.to_be_bytes()[..], &body].concat()
+    };
+    let wrong_sum = [&[9][..], &[7; 32], &[0, 0]].concat();
+    let short_key = [&[9][..], &[7; 3], &[0, 21]].concat();
+    for plain in [&[][..], &[0], &[0; 2], &[0; 3], &wrong_sum, &short_key] {
+        let both = [packet(plain), message.clone()].concat();
+        let read = decrypted(&own, &both, &own);
+        assert_eq!(read, (b"data".to_vec(), true), "{plain:?}");
+        // In its place, it is one refusal.
+        let length = (usize::from(message[1]) - 192) * 256 + usize::from(message[2]) + 192;
+        let rest = &message[3 + length..];
+        let request = Request::Decrypt { keys: Vec::new() };
+        let alone = [&packet(plain), rest].concat();
+        let failed = perform(&own, request, alone).unwrap_err();
+        assert_eq!(failed.failure, Failure::Decryption, "{plain:?}");
     }
 }
 

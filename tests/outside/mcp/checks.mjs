@@ -5,7 +5,7 @@ import { mkdtempSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { Client as NewClient } from "@modelcontextprotocol/client";
 import { StdioClientTransport as NewStdio } from "@modelcontextprotocol/client/stdio";
@@ -89,10 +89,10 @@ const checks = {
   async console() {
     const client = await overStdio(["--output", "1kb"]);
     const progress = [];
-    const outcome = await run(client, "console.debug('d'); console.log('one', { two: 2 }); console.error('e'); 1", {}, {
+    const outcome = await run(client, "console.debug('d'); console.log('one', { two: 2 }); console.error('e'); await new Promise((r) => setTimeout(r, 100)); 1", {}, {
       onprogress: (of) => progress.push(of.message.trim()),
     });
-    // The client drops progress that it has not handled when the answer is there.
+    // The client drops progress that it has not handled when the answer is there, which therefore comes a little later.
     assert.ok(progress.length > 0);
     assert.deepEqual(progress, ["d", "one { two: 2 }", "e"].slice(0, progress.length));
     assert.deepEqual(client.lines.map(({ level, data }) => [level, data.trim()]), [["info", "one { two: 2 }"], ["error", "e"]]);
@@ -210,6 +210,80 @@ const checks = {
     closed.end();
     const open = promisify(execFile)(stockade, ["mcp", "--listen", "0.0.0.0:0"]);
     await assert.rejects(open, (error) => error.code === 1 && /without a token/.test(error.stderr));
+  },
+
+  async "API keys"() {
+    const folder = mkdtempSync(join(tmpdir(), "stockade-mcp-"));
+    const keys = async (...args) => {
+      const store = ["--store", join(folder, "keys.db"), "--pepper", join(folder, "keys.pepper")];
+      return (await promisify(execFile)(stockade, ["keys", ...args, ...store])).stdout.trim();
+    };
+    const made = await keys("create", "writer", "--scope", "write", "--json");
+    const { key, id } = JSON.parse(made);
+    const server = await listen(["--keys", join(folder, "keys.db"), "--pepper", join(folder, "keys.pepper"), "--rate", "5/h"]);
+    const headers = { authorization: `Bearer ${key}` };
+    const client = await overHttp(server.url, { requestInit: { headers } });
+    assert.equal((await run(client, "6 * 7", { session: "s" })).result, 42);
+    await assert.rejects(overHttp(server.url), /401|Unauthorized/i);
+    // The key ends while code runs. The client then tries to continue the answer, which is refused, and waits for its own timeout.
+    const running = run(client, "console.log('begun'); await new Promise((r) => setTimeout(r, 60000))", {}, {
+      onprogress: () => void keys("revoke", id),
+      timeout: 5000,
+    });
+    await assert.rejects(running);
+    await assert.rejects(run(client, "1"));
+    server.end();
+  },
+
+  // The suite of the protocol's authors. Its other scenarios call tools that only their own server has.
+  async conformance() {
+    const package_ = dirname(createRequire(import.meta.url).resolve("@modelcontextprotocol/conformance/package.json"));
+    const server = await listen([]);
+    const scenarios = ["server-initialize", "logging-set-level", "ping", "tools-list", "server-sse-multiple-streams"];
+    await Promise.all(scenarios.map(async (name) => {
+      const args = [join(package_, "dist/index.js"), "server", "--url", String(server.url), "--scenario", name];
+      const folder = mkdtempSync(join(tmpdir(), "stockade-mcp-"));
+      const { stdout, stderr } = await promisify(execFile)(process.execPath, args, { cwd: folder });
+      assert.match(stdout + stderr, /Passed: (\d+)\/\1, 0 failed/, name);
+    }));
+    server.end();
+    return `${scenarios.length} scenarios`;
+  },
+
+  // Servers that many users have, tried with --check and then used together in one run.
+  async "servers of npm"() {
+    const folder = mkdtempSync(join(tmpdir(), "stockade-mcp-"));
+    writeFileSync(join(folder, "a.txt"), "three small words");
+    const program = (name, ...args) => ({
+      command: process.execPath,
+      args: [join(import.meta.dirname, "node_modules/@modelcontextprotocol", name, "dist/index.js"), ...args],
+    });
+    const mcpServers = {
+      filesystem: { ...program("server-filesystem", folder), tools: { ask: ["write_file"], deny: ["move_*"] } },
+      everything: program("server-everything"),
+      memory: { ...program("server-memory"), env: { MEMORY_FILE_PATH: join(folder, "memory.jsonl") } },
+    };
+    const file = join(folder, "upstream.json");
+    writeFileSync(file, JSON.stringify({ mcpServers }));
+    const { stdout } = await promisify(execFile)(stockade, ["mcp", "--config", file, "--check"]);
+    assert.match(stdout, /^server +tools +ask +denied +ms\neverything .*\nfilesystem +\d+ +1 +1 .*\nmemory +\d+ +0 +0 /);
+    mcpServers.broken = { command: process.execPath, args: ["-e", "console.error('no database'); process.exit(1)"] };
+    writeFileSync(file, JSON.stringify({ mcpServers }));
+    const broken = promisify(execFile)(stockade, ["mcp", "--config", file, "--check"]);
+    await assert.rejects(broken, (error) => error.code === 1 && /\nbroken .*no database\n/.test(error.stdout));
+    const client = await overStdio(["--config", file]);
+    const outcome = await run(client, `
+      const { content } = await tools.filesystem.read_text_file({ path: ${JSON.stringify(join(folder, "a.txt"))} });
+      const entities = content.split(" ").map((name: string) => ({ name, entityType: "word", observations: [] }));
+      await tools.memory.create_entities({ entities });
+      const sum = await tools.everything.get_sum({ a: entities.length, b: 1 });
+      const outside = await tools.filesystem.read_text_file({ path: "/etc/passwd" }).catch((error: Error) => error.message);
+      return { sum, outside, known: (await tools.memory.read_graph()).entities.length };`);
+    assert.match(outcome.result.sum, /is 4/);
+    assert.match(outcome.result.outside, /Access denied/);
+    assert.equal(outcome.result.known, 3);
+    assert.match((await run(client, "await tools.memory.readGraph({})")).error.hint, /search_tools/);
+    await client.close();
   },
 
   async inspector() {

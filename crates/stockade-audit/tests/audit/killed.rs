@@ -1,12 +1,11 @@
 //! A writer that is killed at any instant leaves a log that is whole, with every line that it had confirmed.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 use stockade_audit::{AuditLog, AuditOptions, Record};
 
 use crate::check;
+use crate::killed_child::{KilledChild, kills};
 
 const FOLDER: &str = "STOCKADE_AUDIT_TEST_FOLDER";
 
@@ -35,24 +34,13 @@ fn writer() {
 fn killed_writer_loses_nothing_that_it_confirmed() {
     let folder = tempfile::tempdir().unwrap();
     let mut last = 0;
-    for kill in 0..30_u64 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "killed::writer", "--ignored", "--nocapture"])
-            .env(FOLDER, folder.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+    for kill in 0..kills(30) {
+        let mut child = KilledChild::start("killed::writer", FOLDER, folder.path());
         // Each is killed after another number of lines, in the middle of whatever comes then.
-        let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
         for _ in 0..kill * 7 % 50 + 1 {
-            let confirmed = output
-                .by_ref()
-                .map(Result::unwrap)
-                .find_map(|line| line.split_once("confirmed ")?.1.parse::<u64>().ok());
-            last = confirmed.expect("the writer ended by itself");
+            last = child.next(|line| line.split_once("confirmed ")?.1.parse::<u64>().ok());
         }
-        child.kill().unwrap();
-        child.wait().unwrap();
+        child.kill();
         let found = check(folder.path()).unwrap();
         assert!(found.last >= last, "{last} was confirmed: {found:?}");
     }

@@ -1,8 +1,14 @@
 //! Logs in real folders: what is written can be verified, and what was done to it afterwards is found.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 mod killed;
+#[path = "../killed_child/mod.rs"]
+mod killed_child;
 mod tampered;
 mod written;
 

@@ -4,29 +4,28 @@
 //! 1. What a target and a log receive has no API key: neither at the place that the route names nor at another one.
 //! 2. A request has one key or token. With several, two readers could see another client each.
 
-use std::pin::Pin;
+mod validity;
+
 use std::sync::{Arc, LazyLock};
-use std::task::{Context, Poll};
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::{AUTHORIZATION, COOKIE, HeaderName, WWW_AUTHENTICATE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, request};
-use http_body::{Body as _, Frame, SizeHint};
-use http_body_util::BodyExt;
 use memchr::memmem;
 use percent_encoding::percent_decode_str;
 use stockade_auth::{
     FailureLimiter, Granted, JwtVerifier, KeyId, Keys, LastKey, PREFIX, Scope, Token, redact,
 };
-use stockade_http::{Body, BoxError, PathPattern};
+use stockade_http::PathPattern;
 use stockade_tls::{ClientRule, ConnectionTls};
 
 use crate::access::Refusal;
 use crate::http::headers::remove_those;
 use crate::rejection::Rejection;
+
+pub(crate) use validity::{KeyWaiter, KeyWatch, Validity};
 
 /// Finds the beginning of a key. Each request is searched, and setting the search up costs more than a short text.
 static BEGINNING: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(PREFIX));
@@ -109,7 +108,7 @@ impl From<CredentialError> for Rejection {
     }
 }
 
-/// The client of a request that a credential let in. The filter leaves it in the request's extensions.
+/// The client of a request that a credential let in.
 #[derive(Clone)]
 pub(crate) enum Caller {
     Key { keys: Keys, granted: Arc<Granted> },
@@ -119,18 +118,20 @@ pub(crate) enum Caller {
 impl Caller {
     /// What sites get to know of the API key.
     pub(crate) fn api_key(&self) -> Option<Arc<str>> {
+        self.granted().map(|granted| granted.json())
+    }
+
+    /// The API key, as it was found valid.
+    pub(crate) fn granted(&self) -> Option<&Arc<Granted>> {
         match self {
-            Self::Key { granted, .. } => Some(granted.json()),
+            Self::Key { granted, .. } => Some(granted),
             Self::Token(_) => None,
         }
     }
 
     /// The id of the API key, by which use is counted.
     pub(crate) fn key(&self) -> Option<KeyId> {
-        match self {
-            Self::Key { granted, .. } => Some(granted.id),
-            Self::Token(_) => None,
-        }
+        self.granted().map(|granted| granted.id)
     }
 
     /// What sites get to know of the token.
@@ -147,43 +148,6 @@ impl Caller {
             Self::Key { keys, granted } => Box::pin(keys.until_invalid(granted)),
             Self::Token(token) => Box::pin(token.until_expired()),
         }
-    }
-}
-
-/// A body that fails when `ended` is over: the credential of its request is no longer valid.
-pub(crate) fn limit(body: Body, ended: BoxFuture<'static, ()>) -> Body {
-    if body.is_end_stream() {
-        return body;
-    }
-    LimitedBody { body, ended }.boxed_unsync()
-}
-
-/// A body that fails when the credential of its request ends.
-struct LimitedBody {
-    body: Body,
-    ended: BoxFuture<'static, ()>,
-}
-
-impl http_body::Body for LimitedBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if self.ended.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Some(Err(CredentialError::Ended.into())));
-        }
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

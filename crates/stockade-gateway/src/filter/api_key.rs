@@ -46,12 +46,16 @@ fn let_in(request: &mut RequestContext<'_>, rule: &KeyRule) -> Result<(), Creden
         return Err(CredentialError::Guesses { wait });
     }
     let caller = rule
-        .check(&credential, request.record.started, request.last_key)
+        .check(
+            &credential,
+            request.record.started,
+            &request.connection.last_key,
+        )
         .inspect_err(|_| rule.failures.failed(address, now))?;
     if let Caller::Key { granted, .. } = &caller {
         request.record.api_key = Some(granted.id);
         rule.check_scopes(granted, request.head, request.path.as_str())?;
     }
-    request.head.extensions.insert(caller);
+    request.notes.caller = Some(caller);
     Ok(())
 }

@@ -22,15 +22,18 @@ mod tls_policy;
 mod trace_context;
 mod websocket;
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use http::{Extensions, Response, request};
-use stockade_auth::LastKey;
+use http::{Response, request};
 use stockade_http::{Body, NormalPath};
 
 use crate::access::AccessRecord;
+use crate::credential::Caller;
+use crate::http::connection_state::ConnectionState;
 use crate::limits::Limits;
 use crate::listener::establish::TlsContext;
+use crate::rate::{Charges, RateLimitFields};
 use crate::rejection::Rejection;
 use crate::route::authority::Authority;
 use crate::route::table::{Route, TableOptions};
@@ -55,14 +58,8 @@ pub(crate) trait Filter: Send + Sync {
         Ok(Flow::Continue)
     }
 
-    /// Sees the response to a request before it is made right by HTTP. `notes` is what filters left in
-    /// [`RequestContext::head`]'s extensions.
-    fn on_response(
-        &self,
-        _request: &AccessRecord,
-        _notes: &Extensions,
-        _response: &mut Response<Body>,
-    ) {
+    /// Sees the response to a request before it is made right by HTTP.
+    fn on_response(&self, _request: &AccessRecord, _notes: &Notes, _response: &mut Response<Body>) {
     }
 }
 
@@ -77,8 +74,7 @@ pub(crate) enum Flow {
 /// A request as filters see it.
 pub(crate) struct RequestContext<'a> {
     /// The head as the client sent it, except headers that say who the client is, which the gateway wrote.
-    /// A filter may add headers for the target. What it puts into the extensions comes back with the response, and no
-    /// target sees it.
+    /// A filter may add headers for the target.
     pub(crate) head: &'a mut request::Parts,
     pub(crate) authority: &'a Authority,
     /// In normal form; after the route was found, by the route's rule for encoded slashes.
@@ -90,12 +86,24 @@ pub(crate) struct RequestContext<'a> {
     pub(crate) limits: &'a Limits,
     /// When its head had been read.
     pub(crate) began: Instant,
-    /// The API key that its connection has shown last.
-    pub(crate) last_key: &'a LastKey,
+    /// Of the connection, what is remembered of its last request.
+    pub(crate) connection: &'a ConnectionState,
+    pub(crate) notes: &'a mut Notes,
     /// What logs, metrics and traces get to know of the request.
     pub(crate) record: &'a mut AccessRecord,
     /// Set where the request asks for a WebSocket that its route serves.
     pub(crate) websocket: Option<Handshake>,
+}
+
+/// What filters leave of a request for what comes after them. No target sees it.
+#[derive(Default)]
+pub(crate) struct Notes {
+    /// Who was let in, where the route asks.
+    pub(crate) caller: Option<Caller>,
+    /// What the request counts against; none where nothing is limited over time.
+    pub(crate) charges: Option<Arc<Charges>>,
+    /// What the response states of limits, also where the request is beyond one.
+    pub(crate) limits: Option<RateLimitFields>,
 }
 
 /// All filters in their order. Built for each configuration, so that a request allocates nothing for it.
@@ -152,7 +160,7 @@ impl FilterChain {
     pub(crate) fn on_response(
         &self,
         request: &AccessRecord,
-        notes: &Extensions,
+        notes: &Notes,
         response: &mut Response<Body>,
     ) {
         for filter in self.0.iter().rev() {
@@ -173,13 +181,14 @@ mod tests {
     /// Counts requests, as a rate limit would, and says in the response how many there were.
     struct Numbered(std::sync::atomic::AtomicU16);
 
-    #[derive(Clone)]
-    struct Number(u16);
-
     impl Filter for Numbered {
         fn before_route(&self, request: &mut RequestContext<'_>) -> Result<Flow, Rejection> {
             let number = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            request.head.extensions.insert(Number(number));
+            let value = HeaderValue::from(number);
+            request.notes.limits.get_or_insert(RateLimitFields {
+                policy: value.clone(),
+                state: value,
+            });
             if number > 0 {
                 let status = StatusCode::TOO_MANY_REQUESTS;
                 return Err(Rejection::new(Refusal::Method, status, "One is enough."));
@@ -190,12 +199,12 @@ mod tests {
         fn on_response(
             &self,
             _request: &AccessRecord,
-            notes: &Extensions,
+            notes: &Notes,
             response: &mut Response<Body>,
         ) {
-            if let Some(Number(number)) = notes.get() {
-                let value = HeaderValue::from(*number);
-                response.headers_mut().append("ratelimit", value);
+            if let Some(fields) = &notes.limits {
+                let state = fields.state.clone();
+                response.headers_mut().append("ratelimit", state);
             }
         }
     }
@@ -225,7 +234,7 @@ mod tests {
         let Ok(Flow::Answer(mut response)) = answered else {
             panic!("{answered:?}");
         };
-        chain.on_response(&request.record, &request.head.extensions, &mut response);
+        chain.on_response(&request.record, &request.notes, &mut response);
         assert_eq!(response.headers()["ratelimit"], "0");
         assert_eq!(response.headers().get_all("ratelimit").iter().count(), 2);
         let rejected = chain.before_route(&mut request.context()).unwrap_err();
@@ -249,7 +258,7 @@ mod tests {
         assert_eq!(rejected(true), StatusCode::FORBIDDEN);
         assert_eq!(rejected(false), StatusCode::PAYLOAD_TOO_LARGE);
         let mut response = Response::new(empty_body());
-        chain.on_response(&request.record, &request.head.extensions, &mut response);
+        chain.on_response(&request.record, &request.notes, &mut response);
         assert_eq!(
             response.headers()["x-request-id"],
             *request.record.request_id

@@ -1,15 +1,13 @@
 //! Rejects requests beyond the limits of a route, or of the API key that they have, and states what is left.
 
-use std::sync::Arc;
-
+use http::Response;
 use http::header::HeaderName;
-use http::{Extensions, Response};
 use stockade_http::Body;
 use stockade_limits::Now;
 
-use super::{Filter, Flow, RequestContext};
+use super::{Filter, Flow, Notes, RequestContext};
 use crate::access::AccessRecord;
-use crate::rate::{Charges, LimitedRequest, RateLimitFields};
+use crate::rate::{Admitted, LimitedRequest};
 use crate::rejection::Rejection;
 use crate::route::table::Route;
 
@@ -33,30 +31,28 @@ impl Filter for RateLimit {
             client: request.record.client.ip(),
             head: request.head,
             path: request.path.as_str(),
-            key: request.record.api_key,
+            caller: request.notes.caller.as_ref(),
             now: Now::of(request.began, request.record.started),
         };
-        match limits.admit(limited) {
-            Ok(charges) => {
-                request.head.extensions.insert(charges);
+        match limits.admit(limited, &request.connection.last_charges) {
+            Ok(Some(Admitted { charges, fields })) => {
+                request.notes.charges = Some(charges);
+                request.notes.limits = fields;
                 Ok(Flow::Continue)
             }
+            Ok(None) => Ok(Flow::Continue),
             Err(mut exceeded) => {
-                if let Some(fields) = exceeded.fields.take() {
-                    request.head.extensions.insert(fields);
-                }
+                request.notes.limits = exceeded.fields.take();
                 Err(exceeded.into())
             }
         }
     }
 
-    fn on_response(&self, _: &AccessRecord, notes: &Extensions, response: &mut Response<Body>) {
-        let of_refused = notes.get::<RateLimitFields>().cloned();
-        let of_admitted = || notes.get::<Arc<Charges>>()?.fields();
-        if let Some(fields) = of_refused.or_else(of_admitted) {
+    fn on_response(&self, _: &AccessRecord, notes: &Notes, response: &mut Response<Body>) {
+        if let Some(fields) = &notes.limits {
             let headers = response.headers_mut();
-            headers.insert(POLICY, fields.policy);
-            headers.insert(STATE, fields.state);
+            headers.insert(POLICY, fields.policy.clone());
+            headers.insert(STATE, fields.state.clone());
         }
     }
 }
@@ -65,6 +61,7 @@ impl Filter for RateLimit {
 mod tests {
     use std::net::SocketAddr;
     use std::num::NonZeroU64;
+    use std::sync::Arc;
 
     use http::StatusCode;
     use stockade_http::{PathPattern, empty_body};
@@ -170,8 +167,7 @@ mod tests {
             let mut request = request("192.0.2.1", &[]);
             let _ = status(&route, &mut request);
             let mut response = Response::new(empty_body());
-            let notes = std::mem::take(&mut request.head.extensions);
-            RateLimit.on_response(&request.record, &notes, &mut response);
+            RateLimit.on_response(&request.record, &request.notes, &mut response);
             let headers = response.headers();
             assert_eq!(headers[POLICY], "\"address-requests\";q=2;w=60");
             fields.push(headers[STATE].to_str().unwrap().to_owned());
@@ -194,11 +190,12 @@ mod tests {
         let route = limited(vec![rule]);
         let mut first = request("192.0.2.1", &[]);
         assert_eq!(status(&route, &mut first), 200);
-        let charges = first.head.extensions.get::<Arc<Charges>>().unwrap();
-        assert!(charges.used(Unit::BytesIn, 5000).is_zero());
-        assert!(charges.used(Unit::BytesOut, 999).is_zero());
+        let charges = first.notes.charges.take().unwrap();
+        let used = |unit, bytes| charges.used(unit, bytes, Now::read());
+        assert!(used(Unit::BytesIn, 5000).is_zero());
+        assert!(used(Unit::BytesOut, 999).is_zero());
         assert_eq!(status(&route, &mut request("192.0.2.1", &[])), 200);
-        assert!(!charges.used(Unit::BytesOut, 5000).is_zero());
+        assert!(!used(Unit::BytesOut, 5000).is_zero());
         assert_eq!(status(&route, &mut request("192.0.2.1", &[])), 429);
         assert_eq!(status(&route, &mut request("192.0.2.2", &[])), 200);
     }

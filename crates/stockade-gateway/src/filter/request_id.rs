@@ -1,10 +1,10 @@
 //! Names the request in its response, as it is named in logs and for the guest.
 
 use http::header::HeaderName;
-use http::{Extensions, HeaderValue, Response};
+use http::{HeaderValue, Response};
 use stockade_http::Body;
 
-use super::Filter;
+use super::{Filter, Notes};
 use crate::access::AccessRecord;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -13,12 +13,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) struct RequestId;
 
 impl Filter for RequestId {
-    fn on_response(
-        &self,
-        request: &AccessRecord,
-        _notes: &Extensions,
-        response: &mut Response<Body>,
-    ) {
+    fn on_response(&self, request: &AccessRecord, _notes: &Notes, response: &mut Response<Body>) {
         if let Ok(id) = HeaderValue::from_str(&request.request_id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
@@ -37,7 +32,7 @@ mod tests {
         let mut response = Response::new(empty_body());
         let own = HeaderValue::from_static("made up");
         response.headers_mut().insert(REQUEST_ID, own);
-        RequestId.on_response(&request.record, &Extensions::new(), &mut response);
+        RequestId.on_response(&request.record, &Notes::default(), &mut response);
         assert_eq!(response.headers()[REQUEST_ID], *request.record.request_id);
         assert_eq!(response.headers().len(), 1);
     }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{Method, Request, StatusCode, Version, request};
-use stockade_auth::LastKey;
 use stockade_http::{Body, NormalPath, Slashes, empty_body};
 
-use super::RequestContext;
+use super::{Notes, RequestContext};
 use crate::access::{AccessRecord, Outcome};
+use crate::http::connection_state::ConnectionState;
 use crate::limits::Limits;
 use crate::route::authority::Authority;
 use crate::route::pattern::Pattern;
@@ -22,7 +22,8 @@ pub(super) struct TestRequest {
     pub(super) limits: Limits,
     pub(super) record: AccessRecord,
     authority: Authority,
-    last_key: LastKey,
+    pub(super) connection: ConnectionState,
+    pub(super) notes: Notes,
 }
 
 impl TestRequest {
@@ -60,7 +61,8 @@ impl TestRequest {
                 outcome: Outcome::ClientGone,
             },
             authority: Authority::parse("a.example").unwrap(),
-            last_key: LastKey::default(),
+            connection: ConnectionState::new(false),
+            notes: Notes::default(),
         }
     }
 
@@ -73,7 +75,8 @@ impl TestRequest {
             tls: None,
             limits: &self.limits,
             began: Instant::now(),
-            last_key: &self.last_key,
+            connection: &self.connection,
+            notes: &mut self.notes,
             record: &mut self.record,
             websocket: None,
         }

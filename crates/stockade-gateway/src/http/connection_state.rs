@@ -1,5 +1,6 @@
 //! The state of one connection, shared by the tasks that read, write and answer on it. Each field is one duty.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
@@ -7,7 +8,9 @@ use stockade_auth::LastKey;
 use tokio::sync::Notify;
 
 use crate::access::Refusal;
+use crate::credential::KeyWatch;
 use crate::http::timeouts::ConnectionTimers;
+use crate::rate::LastCharges;
 
 /// The state of one connection.
 #[derive(Debug)]
@@ -18,6 +21,8 @@ pub(crate) struct ConnectionState {
     pub(crate) upgrade: PendingUpgrade,
     pub(crate) close: CloseMode,
     pub(crate) last_key: LastKey,
+    pub(crate) key_watch: Arc<KeyWatch>,
+    pub(crate) last_charges: LastCharges,
 }
 
 impl ConnectionState {
@@ -30,6 +35,8 @@ impl ConnectionState {
             upgrade: PendingUpgrade::default(),
             close: CloseMode::default(),
             last_key: LastKey::default(),
+            key_watch: Arc::new(KeyWatch::new(multiplexed)),
+            last_charges: LastCharges::default(),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::future::Either;
 use futures_util::stream::FuturesUnordered;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -15,6 +16,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::access::Refusal;
+use crate::credential::KeyWaiter;
 use crate::http::connection::Connection;
 use crate::http::connection_state::ConnectionState;
 use crate::http::h1_framing::H1Framing;
@@ -164,10 +166,15 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     phase: &mut watch::Receiver<Phase>,
 ) -> Option<ConnectionTimeout> {
     let mut watchdog = Watchdog::new(&connection.state, limits);
+    let mut key = KeyWaiter::new(&connection.state.key_watch);
     loop {
-        // In a set, which polls the watchdog only when something woke it: requests wake this task far more often.
+        // In a set, which polls them only when something woke them: requests wake this task far more often.
         let mut watching = FuturesUnordered::new();
-        watching.push(watchdog.wait(phase));
+        watching.push(Either::Left(watchdog.wait(phase)));
+        watching.push(Either::Right(async {
+            key.wait().await;
+            Order::Poll
+        }));
         let order = tokio::select! {
             biased;
             result = driven.as_mut() => {
@@ -180,6 +187,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
         };
         drop(watching);
         match order {
+            Order::Poll => {}
             Order::Finish => finish(driven.as_mut()),
             Order::Cut => return None,
             Order::TimeOut(timeout) => return Some(timeout),
@@ -189,6 +197,8 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
 
 /// What must become of a connection, whatever its client does.
 enum Order {
+    /// Its requests are polled: the key that they have is no longer valid.
+    Poll,
     /// It takes no new request.
     Finish,
     /// It ends now.

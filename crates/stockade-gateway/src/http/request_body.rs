@@ -12,6 +12,7 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use stockade_http::BoxError;
+use stockade_limits::Now;
 use tokio::time::Sleep;
 
 use crate::access::Refusal;
@@ -199,7 +200,7 @@ impl http_body::Body for RequestBody {
                         let length = data.len() as u64;
                         this.progress.bytes.fetch_add(length, Relaxed);
                         if let Some(charges) = &this.charges {
-                            charges.used(Unit::BytesIn, length);
+                            charges.used(Unit::BytesIn, length, Now::read());
                         }
                         if length > this.left {
                             let fault = BodyTooLarge { limit: this.limit };

@@ -5,16 +5,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{StatusCode, request};
 use stockade_auth::redact;
-use stockade_limits::Reported;
+use stockade_limits::{Now, Reported};
 
 use crate::access::{AccessRecord, Observer, Outcome, Transferred};
-use crate::credential;
+use crate::credential::{self, Validity};
 use crate::http::connection::Connection;
 use crate::http::connection_state::ConnectionState;
 use crate::http::forwarded::Origin;
 use crate::http::request_body::BodyProgress;
 use crate::listener::connection_limits::RunningRequest;
-use crate::rate::Charges;
+use crate::rate::{Charges, Unit};
 use crate::route::table::TableOptions;
 
 /// A request in flight. Reports the request when it is dropped.
@@ -27,6 +27,10 @@ pub(crate) struct RequestInFlight {
     pub(crate) body: Option<Arc<BodyProgress>>,
     /// What it counts against; none where nothing is limited over time.
     pub(crate) charges: Option<Arc<Charges>>,
+    /// Bytes of the response that were charged.
+    charged: u64,
+    /// Of the credential that let it in; none without one.
+    pub(crate) validity: Option<Validity>,
     pub(crate) state: Arc<ConnectionState>,
     reported: Reported,
     observer: Arc<dyn Observer>,
@@ -86,6 +90,8 @@ impl RequestInFlight {
             number: state.requests.next(),
             body: None,
             charges: None,
+            charged: 0,
+            validity: None,
             state,
             reported: Reported::new(began),
             observer: Arc::clone(&connection.gateway.observer),
@@ -99,12 +105,23 @@ impl RequestInFlight {
         self.body.as_ref().map_or(0, |body| body.bytes())
     }
 
-    /// Reports the bytes so far of a request that lasts for long.
-    pub(crate) fn report_progress(&mut self) {
+    /// Charges the bytes of the response that were not charged before.
+    fn charge(&mut self, now: Instant) {
+        let more = self.record.bytes_out - self.charged;
+        if let Some(charges) = self.charges.as_ref().filter(|_| more > 0) {
+            let time = self.record.started + now.saturating_duration_since(self.began);
+            charges.used(Unit::BytesOut, more, Now::of(now, time));
+            self.charged += more;
+        }
+    }
+
+    /// Charges and reports the bytes so far of a request that lasts for long.
+    pub(crate) fn progress(&mut self) {
+        let now = Instant::now();
+        self.charge(now);
         let (bytes_in, bytes_out) = (self.bytes_in(), self.record.bytes_out);
         if let Some(route) = &self.record.route
-            && let Some((bytes_in, bytes_out)) =
-                self.reported.due(bytes_in, bytes_out, Instant::now())
+            && let Some((bytes_in, bytes_out)) = self.reported.due(bytes_in, bytes_out, now)
         {
             self.observer.transferred(&Transferred {
                 route: Arc::clone(route),
@@ -122,7 +139,9 @@ impl Drop for RequestInFlight {
         self.record.bytes_in = self.bytes_in();
         let (bytes_in, bytes_out) = (self.record.bytes_in, self.record.bytes_out);
         self.record.unreported = self.reported.rest(bytes_in, bytes_out);
-        self.record.duration = self.began.elapsed();
+        let now = Instant::now();
+        self.charge(now);
+        self.record.duration = now.saturating_duration_since(self.began);
         self.observer.request(&self.record);
     }
 }

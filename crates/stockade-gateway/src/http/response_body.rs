@@ -9,9 +9,9 @@ use http_body::{Body as _, Frame, SizeHint};
 use stockade_http::{Body, BoxError};
 
 use crate::access::Outcome;
+use crate::credential::CredentialError;
 use crate::http::request_in_flight::RequestInFlight;
 use crate::http::timeouts::{ConnectionTimers, ResponseProgress};
-use crate::rate::Unit;
 
 /// Why a response's body was cut off.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +78,11 @@ impl http_body::Body for ResponseBody {
         if let Some(progress) = &this.progress {
             this.timers().piece_taken(progress);
         }
+        if let Some(validity) = &mut this.request.validity
+            && validity.poll_ended(cx).is_ready()
+        {
+            return this.fail(CredentialError::Ended.into());
+        }
         let frame = match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
             None => {
                 if this.declared.is_some_and(|left| left > 0) {
@@ -98,15 +103,12 @@ impl http_body::Body for ResponseBody {
                 }
             }
             this.request.record.bytes_out += length as u64;
-            if let Some(charges) = &this.request.charges {
-                charges.used(Unit::BytesOut, length as u64);
-            }
             // The library drops a body with its last piece.
             if !this.is_end_stream() {
                 let timers = &this.request.state.timers;
                 let progress = (this.progress).get_or_insert_with(|| timers.response_begins());
                 timers.piece_waits(progress, length);
-                this.request.report_progress();
+                this.request.progress();
             }
         }
         Poll::Ready(Some(Ok(frame)))

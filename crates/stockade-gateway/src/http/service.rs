@@ -18,8 +18,7 @@ use stockade_auth::redact;
 use stockade_http::{Body, NormalPath, Problem, empty_body};
 
 use crate::access::Outcome;
-use crate::credential::Caller;
-use crate::filter::{Flow, RequestContext};
+use crate::filter::{Flow, Notes, RequestContext};
 use crate::http::connection::Connection;
 use crate::http::connection_state::UpgradeDecision;
 use crate::http::forwarded::Origin;
@@ -29,7 +28,6 @@ use crate::http::request_in_flight::RequestInFlight;
 use crate::http::response_body::ResponseBody;
 use crate::http::response_head::{self, ResponseForm};
 use crate::http::target_call::{TargetCall, TargetRequest};
-use crate::rate::Charges;
 use crate::rejection::Rejection;
 use crate::route::lookup::{self, Destination, RouteError};
 use crate::state::ActiveConfig;
@@ -73,15 +71,16 @@ pub(crate) async fn answer(
         fields,
         body_bytes: body.size_hint().lower(),
     };
-    let answerer = unrouted.find_answerer(&mut head, &mut flight);
-    let mut notes = std::mem::take(&mut head.extensions);
+    let mut notes = Notes::default();
+    let answerer = unrouted.find_answerer(&mut head, &mut notes, &mut flight);
+    let mut extensions = std::mem::take(&mut head.extensions);
     let outcome = match answerer {
         Ok(Answerer::Target(request)) => {
             flight.record.route = Some(Arc::clone(&request.route.label));
-            let upgrade = notes.remove::<OnUpgrade>();
-            flight.charges = notes.get::<Arc<Charges>>().cloned();
+            let upgrade = extensions.remove::<OnUpgrade>();
+            flight.charges = notes.charges.take();
             let call = TargetCall {
-                caller: notes.remove::<Caller>(),
+                caller: notes.caller.take(),
                 connection: &connection,
                 config: &config,
                 origin: &origin,
@@ -152,6 +151,7 @@ impl UnroutedRequest<'_> {
     fn find_answerer(
         &self,
         head: &mut request::Parts,
+        notes: &mut Notes,
         flight: &mut RequestInFlight,
     ) -> Result<Answerer, Rejection> {
         let ActiveConfig {
@@ -189,7 +189,8 @@ impl UnroutedRequest<'_> {
             tls: self.connection.tls.as_ref(),
             limits,
             began: flight.began,
-            last_key: &self.connection.state.last_key,
+            connection: &self.connection.state,
+            notes,
             record: &mut flight.record,
             websocket: None,
         };

@@ -1,6 +1,9 @@
 //! The call of a target: the request as targets get it, the wait for the response, and the start of a WebSocket.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use http::{Request, Response, StatusCode, request};
 use http_body::Body as _;
@@ -13,7 +16,7 @@ use stockade_http::{
 };
 
 use crate::access::Outcome;
-use crate::credential::{Caller, CredentialError, limit};
+use crate::credential::{Caller, CredentialError, Validity};
 use crate::http::connection::Connection;
 use crate::http::forwarded::Origin;
 use crate::http::headers;
@@ -112,16 +115,21 @@ impl TargetCall<'_> {
         // The target. A fault of the body is the client's, whatever the target made of it.
         let timeout = route.timeout.unwrap_or(config.limits.request_timeout);
         let answer = route.target.handle(Request::from_parts(head, body));
-        let answered = tokio::time::timeout(timeout, answer);
-        let mut credential_ends = self.caller.as_ref().map(Caller::until_invalid);
-        let answered = match &mut credential_ends {
-            Some(ends) => tokio::select! {
-                biased;
-                answered = answered => answered,
-                () = ends => return Err(CredentialError::Ended.into()),
-            },
-            None => answered.await,
-        };
+        let mut answered = pin!(tokio::time::timeout(timeout, answer));
+        let validity = |caller| Validity::of(caller, &connection.state.key_watch);
+        let mut validity = self.caller.as_ref().map(validity);
+        let answered = poll_fn(|cx| {
+            if let Poll::Ready(answered) = answered.as_mut().poll(cx) {
+                return Poll::Ready(Ok(answered));
+            }
+            match &mut validity {
+                Some(validity) => validity
+                    .poll_ended(cx)
+                    .map(|()| Err(CredentialError::Ended)),
+                None => Poll::Pending,
+            }
+        });
+        let answered = answered.await?;
         if let Some(fault) = flight.body.as_ref().and_then(|body| body.fault()) {
             return Err(fault.into());
         }
@@ -131,10 +139,8 @@ impl TargetCall<'_> {
         flight.record.served_by = response.extensions_mut().remove::<ServedBy>();
         let guest = response.extensions_mut().remove::<Upgrade>();
         if !response.status().is_informational() {
-            return Ok(match credential_ends {
-                Some(ends) => response.map(|body| limit(body, ends)),
-                None => response,
-            });
+            flight.validity = validity;
+            return Ok(response);
         }
 
         // A WebSocket, where client, gateway and target agree on one.

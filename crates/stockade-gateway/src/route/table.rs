@@ -123,6 +123,8 @@ pub struct RouteTable {
     below: HashMap<Box<str>, HostRoutes>,
     any: HostRoutes,
     routes: usize,
+    /// Of each route that has some, by its label.
+    limits: Vec<(Arc<str>, Arc<RouteLimits>)>,
 }
 
 /// The routes of one host.
@@ -187,9 +189,14 @@ impl RouteTable {
             below: HashMap::new(),
             any: HostRoutes::default(),
             routes: routes.len(),
+            limits: Vec::new(),
         };
         for route in routes {
             let route = Arc::new(route);
+            if let Some(limits) = &route.limits {
+                let label = Arc::clone(&route.label);
+                table.limits.push((label, Arc::clone(limits)));
+            }
             for pattern in &route.patterns {
                 pattern.check().map_err(|source| TableError::Pattern {
                     label: route.label.to_string(),
@@ -211,6 +218,10 @@ impl RouteTable {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.routes == 0
+    }
+
+    pub(crate) fn limits(&self) -> &[(Arc<str>, Arc<RouteLimits>)] {
+        &self.limits
     }
 
     fn add(&mut self, route: &Arc<Route>, pattern: &Pattern) -> Result<(), TableError> {

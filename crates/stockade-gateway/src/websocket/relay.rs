@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use stockade_auth::KeyId;
 use stockade_http::{GuestSocket, SocketMessage};
-use stockade_limits::{RateLimiter, Reported};
+use stockade_limits::{Now, RateLimiter, Reported};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -129,10 +129,11 @@ impl RelayProgress {
         let Some(charges) = &self.charges else {
             return Ok(());
         };
-        let mut wait = charges.used(unit, bytes as u64);
+        let now = Now::read();
+        let mut wait = charges.used(unit, bytes as u64, now);
         if unit == Unit::BytesIn {
             // What the guest does with the message is more of what the client has used up.
-            wait = wait.max(charges.used(Unit::Cpu, 0));
+            wait = wait.max(charges.used(Unit::Cpu, 0, now));
         }
         if wait > LONGEST_WAIT {
             return Err(End::Gateway {

@@ -1,19 +1,24 @@
-//! What API keys and rate limits cost each request. Asked for by name:
+//! What API keys, rate limits and traces that are not recorded cost each request. Asked for by name:
 //!
 //!     cargo test --release -p stockade-gateway --test gateway cost -- --ignored --nocapture
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::Duration;
 
-use stockade_gateway::{LimitBy, Limits, Pattern, RateRule, Route, RouteLimits, Unit};
+use stockade_gateway::{
+    LimitBy, Limits, Pattern, RateRule, Route, RouteLimits, RouteTable, TableOptions, TraceParents,
+    TraceRule, Unit,
+};
 use stockade_limits::{Allowance, Counters, Period};
+use stockade_trace::{Protocol, TraceCounts, TraceOptions, Tracing};
 
 use crate::harness::*;
 use crate::keys::{KeyStore, with};
 
 /// Requests of one round, and rounds.
 const REQUESTS: u32 = 20_000;
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 15;
 
 /// CPU time of this process, client and server, in microseconds.
 fn cpu() -> u64 {
@@ -31,7 +36,7 @@ fn cpu() -> u64 {
 
 #[tokio::test]
 #[ignore = "a measurement"]
-async fn cost_of_keys_and_limits() {
+async fn cost_of_keys_limits_and_traces() {
     let mut store = KeyStore::new();
     let made = store.key(&["read"]).await;
     let plain = Route::new("shop", vec![Pattern::any()], Arc::new(hello));
@@ -53,22 +58,36 @@ async fn cost_of_keys_and_limits() {
     let rules = rules.map(|rule| ("shop".to_owned(), rule));
     let counters = Arc::new(Counters::new(262_144, [7; 16]));
     limited.limits = Some(Arc::new(RouteLimits::new(counters, 64, rules)));
+    let traced = TableOptions {
+        tracing: Some(TraceRule {
+            tracing: unsampled(),
+            parents: TraceParents::Nobody,
+        }),
+        ..TableOptions::default()
+    };
     let mut clients = Vec::new();
     let mut servers = Vec::new();
-    for route in [plain, keyed, limited] {
+    for (route, options) in [
+        (&plain, TableOptions::default()),
+        (&keyed, TableOptions::default()),
+        (&limited, TableOptions::default()),
+        (&plain, traced.clone()),
+        (&limited, traced),
+    ] {
+        let table = RouteTable::new(vec![route.clone()], options).unwrap();
         let limits = Limits {
             requests_per_connection: u64::MAX,
             ..Limits::default()
         };
-        let server = Server::start(listener(), table(vec![route]), limits).await;
+        let server = Server::start(listener(), table, limits).await;
         clients.push(server.connect().await);
         servers.push(server);
     }
     let header = format!("authorization: Bearer {}\r\n", made.key.reveal());
     let request = with("GET", "/", &header);
-    let mut rounds: Vec<[f64; 3]> = Vec::new();
+    let mut rounds: Vec<[f64; 5]> = Vec::new();
     for _ in 0..ROUNDS {
-        let mut round = [0.0; 3];
+        let mut round = [0.0; 5];
         for (client, spent) in clients.iter_mut().zip(&mut round) {
             let before = cpu();
             for _ in 0..REQUESTS {
@@ -80,15 +99,31 @@ async fn cost_of_keys_and_limits() {
         servers.iter().for_each(|server| server.log.clear());
         rounds.push(round);
     }
-    let median = |of: &dyn Fn(&[f64; 3]) -> f64| {
-        let mut all: Vec<f64> = rounds.iter().map(of).collect();
-        all.sort_by(f64::total_cmp);
-        all[all.len() / 2]
-    };
+    // The kernel counts in ticks, which are long for one round.
+    let mean = |at: usize| rounds.iter().map(|round| round[at]).sum::<f64>() / ROUNDS as f64;
     println!(
-        "CPU of client and gateway for each request: {:.2} us; with a key {:+.2} us; with a key and three limits {:+.2} us",
-        median(&|round| round[0]),
-        median(&|round| round[1] - round[0]),
-        median(&|round| round[2] - round[0]),
+        "CPU of client and gateway for each request: {:.2} us",
+        mean(0)
     );
+    let added = ["a key", "a key and 3 limits", "a trace", "all of them"];
+    for (at, name) in added.into_iter().enumerate() {
+        let more = mean(at + 1) - mean(0);
+        println!("with {name}: {more:+.2} us");
+    }
+}
+
+/// Traces of which none is recorded.
+fn unsampled() -> Tracing {
+    let options = TraceOptions {
+        endpoint: "http://127.0.0.1:1/".parse().unwrap(),
+        protocol: Protocol::HttpProtobuf,
+        headers: Vec::new(),
+        ca: None,
+        ratio: 0.0,
+        resource: Vec::new(),
+        timeout: Duration::from_secs(1),
+        retry_after: Duration::from_secs(1),
+        queue: 1,
+    };
+    Tracing::start(&options, Arc::new(TraceCounts::default())).unwrap()
 }

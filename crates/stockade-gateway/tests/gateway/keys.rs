@@ -389,6 +389,66 @@ async fn revocation_cuts_streams_and_requests_that_wait() {
 }
 
 #[tokio::test]
+async fn revocation_cuts_what_a_connection_does_whatever_keys_it_has_shown_before() {
+    let mut store = KeyStore::new();
+    let (key, other) = (store.key(&["read"]).await, store.key(&["read"]).await);
+    let ask = |path: &str, key: &NewKey| {
+        let header = format!("authorization: Bearer {}\r\n", key.key.reveal());
+        with("GET", path, &header)
+    };
+    let target = |request: Request<Body>| async move {
+        match request.uri().path() {
+            "/short" => hello(request).await,
+            "/stream" => endless(request).await,
+            _ => std::future::pending().await,
+        }
+    };
+    let server = protected(store.rule(), target).await;
+    let histories: [&[&NewKey]; 5] = [
+        &[&key],
+        &[&key, &key, &key],
+        &[&other, &key],
+        &[&other, &other, &key, &key],
+        &[&key, &key, &other, &other],
+    ];
+    let mut running = Vec::new();
+    for history in histories {
+        for path in ["/stream", "/wait"] {
+            let mut client = server.connect().await;
+            for key in history {
+                assert_eq!(client.ask(ask("/short", key)).await.status, 200);
+            }
+            client.send(ask(path, &key)).await;
+            if path == "/stream" {
+                assert!(client.head().await.starts_with("HTTP/1.1 200"));
+                client.exactly(20).await;
+            }
+            running.push((client, path));
+        }
+    }
+    // The control: a connection with the key before, whose request that runs has another one.
+    let mut kept = server.connect().await;
+    for key in [&key, &key, &other, &other] {
+        assert_eq!(kept.ask(ask("/short", key)).await.status, 200);
+    }
+    kept.send(ask("/stream", &other)).await;
+    assert!(kept.head().await.starts_with("HTTP/1.1 200"));
+    store.revoke(&key).await;
+    for (mut client, path) in running {
+        match path {
+            "/stream" => drop(client.rest().await),
+            _ => {
+                assert_eq!(client.answer().await.status, 401);
+                // The connection goes on with a key that is valid.
+                assert_eq!(client.ask(ask("/short", &key)).await.status, 401);
+                assert_eq!(client.ask(ask("/short", &other)).await.status, 200);
+            }
+        }
+    }
+    kept.exactly(2000).await;
+}
+
+#[tokio::test]
 async fn revocation_closes_websockets_of_the_key_and_no_other() {
     let mut store = KeyStore::new();
     let (key, other) = (store.key(&["write"]).await, store.key(&["write"]).await);

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
 use stockade_auth::KeyLimits;
 use stockade_gateway::{LimitBy, Limits, Pattern, RateRule, Refusal, Route, RouteLimits, Unit};
-use stockade_http::{Body, Client, GuestSocket, Upgrade};
+use stockade_http::{Body, Client, GuestSocket, PathPattern, Upgrade};
 use stockade_limits::{Allowance, Counters, Period};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -249,6 +249,75 @@ async fn key_with_limits_of_its_own_is_limited_also_under_its_next_text() {
     for _ in 0..10 {
         let answer = client.ask(of(&free)).await;
         assert_eq!((answer.status, answer.header("ratelimit")), (200, None));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn limit_holds_exactly_for_connections_that_ask_at_once_and_change_their_keys() {
+    let mut store = KeyStore::new();
+    let keys = [store.key(&["read"]).await, store.key(&["read"]).await];
+    let mut route = route(hello);
+    route.api_key = Some(Arc::new(store.rule()));
+    let rules = vec![
+        rule(LimitBy::Key, Unit::Requests, amount(100, Period::Hour)),
+        rule(LimitBy::Key, Unit::Requests, amount(50, Period::Month)),
+    ];
+    route.limits = limits(&counters(), rules);
+    let server = Arc::new(serve(route).await);
+    let asks: Vec<String> = keys
+        .iter()
+        .map(|key| format!("authorization: Bearer {}\r\n", key.key.reveal()))
+        .map(|header| with("GET", "/", &header))
+        .collect();
+    let clients = (0..8).map(|number: usize| {
+        let (server, asks) = (Arc::clone(&server), asks.clone());
+        tokio::spawn(async move {
+            let mut client = server.connect().await;
+            let mut admitted = [0; 2];
+            for turn in 0..40 {
+                // Some change the key with each request, some never do.
+                let at = (number + turn * (number % 3)) % 2;
+                let answer = client.ask(&asks[at]).await;
+                assert!(matches!(answer.status, 200 | 429), "{answer:?}");
+                assert!(answer.header("ratelimit-policy").unwrap().contains("q=50"));
+                admitted[at] += u32::from(answer.status == 200);
+            }
+            admitted
+        })
+    });
+    let mut admitted = [0; 2];
+    for client in clients.collect::<Vec<_>>() {
+        for (sum, more) in admitted.iter_mut().zip(client.await.unwrap()) {
+            *sum += more;
+        }
+    }
+    assert_eq!(admitted, [50, 50]);
+}
+
+#[tokio::test]
+async fn connection_counts_each_request_by_the_rules_that_are_for_it() {
+    let mut narrow = rule(LimitBy::Address, Unit::Requests, amount(2, Period::Hour));
+    narrow.paths = vec![PathPattern::Under("/a".to_owned())];
+    let mut posts = rule(LimitBy::Address, Unit::Requests, amount(1, Period::Hour));
+    posts.methods = vec![Method::POST];
+    let mut route = route(hello);
+    route.limits = limits(&counters(), vec![narrow, posts]);
+    let server = serve(route).await;
+    let mut client = server.connect().await;
+    for (method, path, status) in [
+        ("GET", "/a", 200),
+        ("GET", "/b", 200),
+        ("POST", "/b", 200),
+        ("GET", "/b", 200),
+        ("POST", "/b", 429),
+        ("GET", "/a/x", 200),
+        ("GET", "/a", 429),
+        ("GET", "/b", 200),
+        // One rule is used up: nothing is taken from the other.
+        ("POST", "/a", 429),
+    ] {
+        let answer = client.ask(with(method, path, "")).await;
+        assert_eq!(answer.status, status, "{method} {path}");
     }
 }
 

@@ -24,7 +24,7 @@ use stockade_capability::{
     Pipe,
 };
 use stockade_config::CallLimits;
-use stockade_http::{Body, BoxError, key_in_charge};
+use stockade_http::{Body, BoxError, CpuAccount, cpu_in_charge, key_in_charge};
 use stockade_limits::Reported;
 use stockade_protocol::GuestError;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -143,6 +143,8 @@ struct Call {
     begun: Instant,
     /// The API key for whose client the guest acts.
     key: Option<u64>,
+    /// Of the request on which alone the guest works.
+    account: Option<Arc<dyn CpuAccount>>,
     reported: Mutex<Reported>,
     sent: AtomicU64,
     received: AtomicU64,
@@ -194,6 +196,7 @@ impl Call {
             method: known.copied().unwrap_or("unknown"),
             begun,
             key: key_in_charge(),
+            account: cpu_in_charge(),
             reported: Mutex::new(Reported::new(begun.into_std())),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
@@ -207,7 +210,17 @@ impl Call {
     /// The first end stands.
     fn ended(&self, outcome: CallOutcome, reason: Option<&'static str>) {
         let took = self.begun.elapsed();
-        self.state.lock().end.get_or_insert((outcome, reason, took));
+        let mut state = self.state.lock();
+        if state.end.is_some() {
+            return;
+        }
+        state.end = Some((outcome, reason, took));
+        drop(state);
+        if let Some(account) = self.account.as_ref()
+            && outcome == CallOutcome::Refused
+        {
+            account.grant_refused();
+        }
     }
 
     /// Ends the call as its result says.

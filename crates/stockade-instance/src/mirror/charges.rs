@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use stockade_http::{CpuAccount, OnBehalf};
+use stockade_supervisor::IsolateHandle;
 
 use super::Mirror;
 
@@ -29,11 +30,47 @@ const FRACTION: u32 = 32;
 
 const NANOSECONDS: u128 = 1_000_000_000;
 
+/// An isolate whose use is divided.
+#[derive(Clone, Copy)]
+pub struct Metered<'a> {
+    /// What the kernel counts for it.
+    pub isolate: &'a IsolateHandle,
+    /// Since when it has its memory.
+    pub since: Instant,
+}
+
+/// For whose requests an isolate uses CPU and memory. The header of this file describes how it is divided.
 #[derive(Default)]
-pub(super) struct Charges {
+pub struct Charges {
     state: Mutex<State>,
     /// A request has had an account: from then on each request is one that CPU time is divided among.
     limited: AtomicBool,
+}
+
+impl Charges {
+    /// Whether a request has had an account.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.limited.load(Ordering::Relaxed)
+    }
+
+    /// A request of this client begins, and gets a number.
+    pub fn begin(&self, client: OnBehalf, of: Metered<'_>) -> u64 {
+        if client.cpu.is_some() {
+            self.limited.store(true, Ordering::Relaxed);
+        }
+        self.state.lock().begin(client, of)
+    }
+
+    /// The guest is done with the request that has this number.
+    pub fn end(&self, number: u64, of: Metered<'_>) {
+        self.state.lock().end(number, of);
+    }
+
+    /// Charges what was used since the last time to the accounts of requests, and gives what was used for each API key.
+    pub fn settle(&self, of: Metered<'_>) -> Vec<(Option<u64>, Used)> {
+        self.state.lock().take(of)
+    }
 }
 
 /// The number of an API key; none for requests without one.
@@ -94,15 +131,14 @@ pub(crate) struct Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        let charges = &self.mirror.charges;
-        charges.state.lock().end(self.number, &self.mirror);
+        self.mirror.charges.end(self.number, self.mirror.metered());
     }
 }
 
 impl State {
-    fn begin(&mut self, client: OnBehalf, mirror: &Mirror) -> u64 {
+    fn begin(&mut self, client: OnBehalf, of: Metered<'_>) -> u64 {
         let OnBehalf { key, cpu: account } = client;
-        self.count_memory(mirror);
+        self.count_memory(of);
         // With another client than those before, what was used until now is theirs.
         let no_account = account.is_none() && self.accounts == 0 && self.last_account.is_none();
         let same = no_account
@@ -112,7 +148,7 @@ impl State {
                 _ => false,
             };
         if !same {
-            self.count_cpu(mirror);
+            self.count_cpu(of);
         }
         if let Some(account) = &account {
             self.accounts += 1;
@@ -135,10 +171,10 @@ impl State {
         self.next
     }
 
-    fn end(&mut self, number: u64, mirror: &Mirror) {
-        self.count_memory(mirror);
+    fn end(&mut self, number: u64, of: Metered<'_>) {
+        self.count_memory(of);
         if self.open_keys > 1 || self.accounts > 0 {
-            self.count_cpu(mirror);
+            self.count_cpu(of);
         }
         let Some(open) = self.open.remove(&number) else {
             return;
@@ -160,11 +196,11 @@ impl State {
     }
 
     /// Divides the CPU time since the last time.
-    fn count_cpu(&mut self, mirror: &Mirror) {
+    fn count_cpu(&mut self, of: Metered<'_>) {
         if self.over {
             return;
         }
-        let now = u64::try_from(mirror.handle.cpu().as_nanos()).unwrap_or(u64::MAX);
+        let now = u64::try_from(of.isolate.cpu().as_nanos()).unwrap_or(u64::MAX);
         let more = now.saturating_sub(self.cpu);
         self.cpu += more;
         match self.open.len() as u128 {
@@ -184,14 +220,14 @@ impl State {
     }
 
     /// Divides the memory since the last time.
-    fn count_memory(&mut self, mirror: &Mirror) {
+    fn count_memory(&mut self, of: Metered<'_>) {
         if self.over {
             return;
         }
         let now = Instant::now();
-        let since = self.at.replace(now).unwrap_or(mirror.born);
+        let since = self.at.replace(now).unwrap_or(of.since);
         let elapsed = now.saturating_duration_since(since).as_nanos();
-        let more = u128::from(mirror.handle.memory()).saturating_mul(elapsed);
+        let more = u128::from(of.isolate.memory()).saturating_mul(elapsed);
         self.memory += more;
         if let Some(each) = more.checked_div(self.open.len() as u128) {
             self.memory_each += each;
@@ -214,9 +250,9 @@ impl State {
     }
 
     /// Takes what was used for each key.
-    fn take(&mut self, mirror: &Mirror) -> Vec<(Key, Used)> {
-        self.count_memory(mirror);
-        self.count_cpu(mirror);
+    fn take(&mut self, of: Metered<'_>) -> Vec<(Key, Used)> {
+        self.count_memory(of);
+        self.count_cpu(of);
         let mut open = std::mem::take(&mut self.open);
         for one in open.values_mut() {
             self.give(one);
@@ -264,15 +300,19 @@ pub struct Used {
 impl Mirror {
     /// A request of this client begins. None where nothing asks for whom it uses CPU time and memory.
     pub(super) fn charge(self: &Arc<Self>, client: OnBehalf) -> Option<Charge> {
-        if client.cpu.is_some() {
-            self.charges.limited.store(true, Ordering::Relaxed);
-        }
         let divided =
-            self.charges.limited.load(Ordering::Relaxed) || self.pool.observer.divides_use();
+            client.cpu.is_some() || self.charges.is_limited() || self.pool.observer.divides_use();
         divided.then(|| Charge {
             mirror: Arc::clone(self),
-            number: self.charges.state.lock().begin(client, self),
+            number: self.charges.begin(client, self.metered()),
         })
+    }
+
+    fn metered(&self) -> Metered<'_> {
+        Metered {
+            isolate: &self.handle,
+            since: self.born,
+        }
     }
 
     /// The client for which the guest acts now, where that is certain: the key of all open requests, and the account
@@ -295,15 +335,14 @@ impl Mirror {
 
     /// Reports what was used since the last time.
     pub(crate) fn settle(&self) {
-        let taken = self.charges.state.lock().take(self);
-        self.report(taken);
+        self.report(self.charges.settle(self.metered()));
     }
 
     /// Reports what was used until the end of everything that ran in the mirror.
     pub(super) fn settle_last(&self) {
         let taken = {
             let mut state = self.charges.state.lock();
-            let taken = state.take(self);
+            let taken = state.take(self.metered());
             state.over = true;
             taken
         };

@@ -34,11 +34,11 @@ use stockade_supervisor::{End, IsolateHandle, SendError};
 use tokio::runtime::Handle;
 
 pub(crate) use charges::Charge;
-pub use charges::Used;
+pub use charges::{Charges, Metered, Used};
 pub(crate) use incoming::GuestStream;
 pub(crate) use live::{Lived, live};
 pub(crate) use outgoing::{OwnedStream, Reading};
-pub(crate) use requests::{GuestReply, ReplyBody};
+pub(crate) use requests::{GuestReply, ReplyBody, TracedCall};
 pub(crate) use sockets::AcceptedSocket;
 
 use crate::limits::InstanceLimits;
@@ -84,7 +84,7 @@ pub(crate) struct Mirror {
     pipes: pipes::Pipes,
     asks: asks::Asks,
     targets: targets::Targets,
-    charges: charges::Charges,
+    charges: Charges,
     /// Bytes of the guest that nobody has taken yet.
     buffered: AtomicUsize,
     /// Complaints that were reported, so that a guest cannot cause them without end.
@@ -172,7 +172,7 @@ impl Mirror {
             pipes: pipes::Pipes::default(),
             asks,
             targets: targets::Targets::default(),
-            charges: charges::Charges::default(),
+            charges: Charges::default(),
             buffered: AtomicUsize::new(0),
             complaints: AtomicU32::new(0),
             debugged: AtomicBool::new(false),

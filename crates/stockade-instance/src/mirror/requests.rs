@@ -41,6 +41,8 @@ struct OpenRequests {
     background: HashMap<u64, (Background, Option<Trace>)>,
     /// The same of calls, which the guest numbers.
     calls: HashMap<u64, Background>,
+    /// What the work on calls continues from that are traced.
+    traced_calls: HashMap<u64, Trace>,
     /// How the mirror ended.
     end: Option<End>,
 }
@@ -71,6 +73,20 @@ enum Waiter {
     Response(oneshot::Sender<Result<GuestReply, FetchError>>),
     /// A scheduled run, or a connection.
     Run(oneshot::Sender<Result<(), String>>),
+}
+
+/// A call of the guest that is traced. Dropped, it is over.
+pub(crate) struct TracedCall<'a> {
+    mirror: &'a Mirror,
+    /// Its number among the requests of the mirror.
+    pub(crate) id: u64,
+}
+
+impl Drop for TracedCall<'_> {
+    fn drop(&mut self) {
+        let mut table = self.mirror.requests.table.lock();
+        table.traced_calls.remove(&self.id);
+    }
 }
 
 /// The guest's answer to a request, and the request's place. Dropping it cancels what is left of it.
@@ -225,13 +241,24 @@ impl Mirror {
         client.filter(|_| of_name.next().is_none())
     }
 
-    /// What the work on this request continues from, while its answer or its promises are waited for.
+    /// Enters a call whose work continues from a trace.
+    pub(crate) fn trace_call(&self, trace: Trace) -> TracedCall<'_> {
+        let id = self.next_request.fetch_add(1, Ordering::Relaxed);
+        let mut table = self.requests.table.lock();
+        table.traced_calls.insert(id, trace);
+        TracedCall { mirror: self, id }
+    }
+
+    /// What the work on this request or call continues from, while its answer or its promises are waited for.
     pub(super) fn trace_of(&self, id: u64) -> Option<Trace> {
         let table = self.requests.table.lock();
         match table.entries.get(&id) {
             Some(OpenRequest::Waiting { trace, .. }) => trace.clone(),
             Some(OpenRequest::Aborted { .. }) => None,
-            None => table.background.get(&id)?.1.clone(),
+            None => match table.background.get(&id) {
+                Some((_, trace)) => trace.clone(),
+                None => table.traced_calls.get(&id).cloned(),
+            },
         }
     }
 

@@ -20,7 +20,7 @@ use stockade_protocol::{GuestError, Payload};
 
 use super::Mirror;
 use crate::error::FetchError;
-use crate::fetch::call_guest;
+use crate::fetch::{call_guest, ends_with_number};
 use crate::wire::{AskError, Fields};
 
 /// Targets of one guest that others may hold.
@@ -218,6 +218,10 @@ impl Target for GuestTarget {
             Part::Method(name) => format!("\0{}:{name}", self.id),
             Part::Property(name) => format!("\0{}.{name}", self.id),
         };
+        if part.name().is_some_and(ends_with_number) {
+            let error = ErrorName::Type.error("the stub has nothing with a name like that");
+            return Box::pin(std::future::ready(Err(error)));
+        }
         // With the U+0000 that marks an export's name.
         if name.len() >= MAX_NAME_BYTES {
             let beginning: String = part.name().unwrap_or_default().chars().take(40).collect();
@@ -236,7 +240,8 @@ impl Target for GuestTarget {
                     "{MOST_CALLS} calls of functions and objects of that site are under way already"
                 ))
             })?;
-            let called = call_guest(&mirror, &name, arguments).await;
+            let trace = stockade_trace::current();
+            let called = call_guest(&mirror, &name, arguments, trace.as_ref()).await;
             called.map_err(|error| match error {
                 FetchError::Threw(error) => error,
                 other => GuestError::new(other.to_string()),

@@ -222,6 +222,10 @@ async fn parts_of_a_target_are_methods_and_properties() {
         let answer = ask(&holder, &mut held, &format!(r#"{{"id":1,{part}}}"#)).await;
         assert!(answer.contains(name), "{answer}");
     }
+    // It would be the number of a call that is traced.
+    let numbered = r#"{"id":1,"method":"m\u00007"}"#;
+    let answer = ask(&holder, &mut held, numbered).await;
+    assert!(answer.contains("a name like that"), "{answer}");
     let long = "x".repeat(100_000);
     for part in ["method", "property"] {
         let answer = ask(

@@ -26,7 +26,7 @@ use crate::modules::{serves, session};
 use crate::port::{Collect, Kept, Port};
 use crate::probe::Probes;
 use crate::realm::Realm;
-use crate::script::{self, Stopped};
+use crate::script::{self, Prelude, Stopped};
 use crate::serve;
 use crate::spins::Spins;
 use crate::sys::alloc::charge;
@@ -35,6 +35,9 @@ use crate::sys::interrupt::V8InterruptHandle;
 
 /// Messages handled before timers and operations get their turn.
 const BATCH: usize = 64;
+
+/// What the code is called that runs before that of a run.
+const PRELUDE: &str = "prelude.ts";
 
 /// Consecutive messages share one activation while it is shorter than this.
 const SHORT: Duration = Duration::from_millis(1);
@@ -124,6 +127,7 @@ pub(crate) async fn run(
                 waiting_bytes: 0,
                 scripts: 0,
                 runs: session(guest.options()).map(|session| session.then(HashSet::new)),
+                prelude: Prelude::of(guest.options()),
                 unmeasured: MEASURE_EVERY,
                 last_work: Instant::now(),
                 rested: false,
@@ -170,6 +174,8 @@ struct Isolate {
     scripts: u32,
     /// Code is evaluated for a result; in a session with the names that it has declared.
     runs: Option<Option<HashSet<String>>>,
+    /// Is run in place of the first code that is evaluated.
+    prelude: Option<Prelude>,
     /// Activations since memory was measured.
     unmeasured: u32,
     last_work: Instant,
@@ -659,10 +665,12 @@ impl Isolate {
         scope.perform_microtask_checkpoint();
     }
 
-    /// Runs a script, or with an id the text of a run where the isolate is for those. With an id its value is the reply to
+    /// Runs a script, or with an id the text of a run where the isolate is for those; the first such text only has the
+    /// prelude run, if there is one. With an id its value is the reply to
     /// that call; without, its value is dropped and what it throws is an error of the guest.
     fn script(&mut self, code: &str, reply_to: Option<CallId>) {
-        self.scripts += 1;
+        let prelude = self.prelude.take_if(|_| reply_to.is_some());
+        self.scripts += u32::from(prelude.is_none());
         let kind = if reply_to.is_some() {
             "evaluate"
         } else {
@@ -670,6 +678,7 @@ impl Isolate {
         };
         let mut runs = self.runs.as_mut().filter(|_| reply_to.is_some());
         let name = match (&runs, self.scripts) {
+            _ if prelude.is_some() => PRELUDE.to_owned(),
             (Some(_), 1) => "main.ts".to_owned(),
             (Some(_), number) => format!("main-{number}.ts"),
             (None, number) => format!("{kind}#{number}"),
@@ -679,11 +688,12 @@ impl Isolate {
             deno_core::scope!(scope, self.realm.runtime);
             let none = v8::undefined(scope).into();
             scope.set_continuation_preserved_embedder_data(none);
-            let result = match &mut runs {
-                Some(declared) => {
+            let result = match (&mut runs, prelude) {
+                (_, Some(prelude)) => script::run_prelude(scope, &modules, &name, prelude),
+                (Some(declared), None) => {
                     script::run_program(scope, &modules, &name, code, declared.as_mut())
                 }
-                None => script::run(scope, &modules, &name, code),
+                (None, None) => script::run(scope, &modules, &name, code),
             };
             let error = match (result, reply_to) {
                 (Ok(value), Some(id)) => {

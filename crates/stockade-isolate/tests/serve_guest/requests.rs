@@ -18,6 +18,7 @@ cases![
     wait_until_is_reported_when_it_settles,
     wait_until_that_rejects_is_uncaught_and_settles,
     wait_until_settled_before_the_answer_is_not_pending,
+    imported_wait_until_is_that_of_the_handler_that_runs,
     concurrent_requests_are_answered_by_their_ids,
     request_can_be_cloned_and_passed_on,
     scheduled_handler_gets_its_controller,
@@ -243,6 +244,33 @@ async fn wait_until_settled_before_the_answer_is_not_pending() -> Result<(), Fai
     } }";
     let mut guest = Guest::start(code).await?;
     same!(guest.fetch("/").await?.pending, false);
+    Ok(())
+}
+
+async fn imported_wait_until_is_that_of_the_handler_that_runs() -> Result<(), Failed> {
+    let code = "import { waitUntil } from 'cloudflare:workers';
+        const soon = () => new Promise((resolve) => setTimeout(resolve, 1));
+        let outside, finish;
+        try { waitUntil(soon()) } catch (error) { outside = error.name }
+        export default { async fetch(r) {
+            const path = new URL(r.url).pathname;
+            await soon();
+            if (path === '/open') waitUntil(new Promise((resolve) => finish = resolve));
+            if (path === '/finish') finish();
+            await soon();
+            return new Response(path + outside);
+        } }";
+    let mut guest = Guest::start(code).await?;
+    guest.get(1, "/open")?;
+    guest.get(2, "/plain")?;
+    let mut answers = vec![guest.response().await?, guest.response().await?];
+    answers.sort_by_key(|answer| answer.id);
+    let pending: Vec<bool> = answers.iter().map(|answer| answer.pending).collect();
+    same!(pending, [true, false]);
+    same!(answers[1].text(), "/plainTypeError");
+    guest.get(3, "/finish")?;
+    same!(guest.expect("http.settled").await?.json, "[1]");
+    same!(guest.response().await?.pending, false);
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use crate::{cases, same};
 cases![
     method_of_the_default_export_is_called_on_it,
     method_of_an_entrypoint_has_its_env,
+    method_that_another_site_calls_can_wait_until,
     named_export_is_callable_too,
     name_that_every_object_has_is_none,
     getter_is_no_method_and_does_not_run,
@@ -56,6 +57,23 @@ async fn method_of_an_entrypoint_has_its_env() -> Result<(), Failed> {
     same!(call(&guest, "name", json!(["n"])).await?, "\"nafunction\"");
     same!(call(&guest, "inherited", json!([])).await?, "\"ai\"");
     same!(call(&guest, "env", json!([])).await?, NONE);
+    Ok(())
+}
+
+async fn method_that_another_site_calls_can_wait_until() -> Result<(), Failed> {
+    let code = "
+        import { waitUntil } from 'cloudflare:workers';
+        export default {
+            fetch() {},
+            async later() {
+                waitUntil(new Promise((resolve) => setTimeout(resolve, 1)));
+                return 'now';
+            },
+        }";
+    let mut guest = Guest::start(code).await?;
+    same!(call(&guest, "later", json!([])).await?, "\"now\"");
+    guest.expect("call.pending").await?;
+    guest.expect("call.settled").await?;
     Ok(())
 }
 

@@ -6,6 +6,27 @@ use serde_json::{Map, Value, json};
 use crate::bounds::ANSWER_BYTES;
 use crate::run::RunOutcome;
 
+/// How V8 says that a member of `tools` or of one of its servers does not exist.
+const NO_TOOL: [&str; 2] = ["is not a function", "of undefined"];
+
+/// Adds to the error of code that called a tool that does not exist how tools are found.
+pub(super) fn name_search(outcome: &mut RunOutcome, code: &str) {
+    let error = outcome
+        .document
+        .get_mut("error")
+        .and_then(Value::as_object_mut);
+    let Some(error) = error.filter(|_| code.contains("tools.")) else {
+        return;
+    };
+    let message = error.get("message").and_then(Value::as_str).unwrap_or("");
+    if error.get("name") == Some(&json!("TypeError"))
+        && NO_TOOL.iter().any(|text| message.contains(text))
+    {
+        let hint = "if this is about a tool: search_tools finds names";
+        error.insert("hint".to_owned(), json!(hint));
+    }
+}
+
 /// The result of the call.
 pub(super) fn of(mut outcome: RunOutcome) -> CallToolResult {
     let mut text = Value::Object(outcome.document.clone()).to_string();
@@ -42,6 +63,26 @@ fn too_large(document: &mut Map<String, Value>, bytes: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wrong_name_of_a_tool_is_answered_with_how_to_find_it() {
+        let hint = |code: &str, name: &str, message: &str| {
+            let Value::Object(document) = json!({ "error": { "name": name, "message": message } })
+            else {
+                panic!("an object")
+            };
+            let mut outcome = RunOutcome {
+                failed: true,
+                document,
+            };
+            name_search(&mut outcome, code);
+            outcome.document["error"].get("hint").is_some()
+        };
+        let wrong = "tools.shop.lst is not a function";
+        assert!(hint("await tools.shop.lst({})", "TypeError", wrong));
+        assert!(!hint("lst()", "TypeError", "lst is not a function"));
+        assert!(!hint("await tools.shop.list({})", "Error", "no shop"));
+    }
 
     #[test]
     fn large_result_becomes_an_error_that_says_so() {

@@ -111,6 +111,36 @@ pub(super) struct Facts<'a> {
     pub(super) timeout: Duration,
     /// The upstream servers with the number of their tools, if there are servers.
     pub(super) servers: Option<String>,
+    /// Whether code reaches anything outside of its sandbox: upstream servers, or hosts.
+    pub(super) reaches_others: bool,
+}
+
+/// What clients pass on to the model about this server as a whole.
+pub(super) fn instructions(has_servers: bool) -> &'static str {
+    if has_servers {
+        "Runs code in a sandbox. To use tools of other servers: search_tools, then describe_tools for their types, then one \
+         run_code that calls them, loops and filters, and returns only what is needed. An error of a run is an answer: mend \
+         the code and run it again."
+    } else {
+        "Runs code in a sandbox. Use it to compute, parse and transform, and return only what is needed. An error of a run is \
+         an answer: mend the code and run it again."
+    }
+}
+
+/// The schema of the answer to `run_code`. Models are given it by some clients, so it is short.
+fn outcome_schema() -> Map<String, Value> {
+    let Value::Object(schema) = json!({
+        "type": "object",
+        "properties": {
+            "result": {},
+            "error": { "type": "object", "properties": { "kind": { "type": "string" }, "message": { "type": "string" } } },
+            "console": { "type": "array" },
+            "usage": { "type": "object" },
+        },
+    }) else {
+        return Map::new();
+    };
+    schema
 }
 
 /// All tools that a client can call.
@@ -139,26 +169,32 @@ pub(super) fn tools(facts: &Facts<'_>) -> Vec<Tool> {
         }),
         &["code"],
         // It can do what the tools can do.
-        ToolAnnotations::new()
+        ToolAnnotations::with_title("Run code")
             .read_only(false)
-            .open_world(facts.servers.is_some()),
-    )];
+            .destructive(facts.servers.is_some())
+            .open_world(facts.reaches_others),
+    )
+    .with_raw_output_schema(Arc::new(outcome_schema()))];
     // What finds tools of other servers.
-    let reads = || ToolAnnotations::new().read_only(true).open_world(false);
+    let reads = |title: &str| {
+        ToolAnnotations::with_title(title)
+            .read_only(true)
+            .open_world(false)
+    };
     if let Some(servers) = &facts.servers {
         all.push(tool(
             SEARCH_TOOLS,
             &format!("Finds tools for run_code by words; one line each. Servers: {servers}"),
             json!({ "query": text, "server": text, "limit": { "type": "integer" } }),
             &[],
-            reads(),
+            reads("Search tools"),
         ));
         all.push(tool(
             DESCRIBE_TOOLS_NAME,
             "TypeScript declarations of tools by name, such as `server.tool`",
             json!({ "names": { "type": "array", "items": text } }),
             &["names"],
-            reads(),
+            reads("Describe tools"),
         ));
     }
     // What is about sessions.
@@ -167,14 +203,16 @@ pub(super) fn tools(facts: &Facts<'_>) -> Vec<Tool> {
         "Lists the sessions of run_code",
         json!({}),
         &[],
-        reads(),
+        reads("List sessions"),
     ));
     all.push(tool(
         CLOSE_SESSION,
         "Ends a session and its state",
         json!({ "session": text }),
         &["session"],
-        ToolAnnotations::new().read_only(false).open_world(false),
+        ToolAnnotations::with_title("Close session")
+            .read_only(false)
+            .open_world(false),
     ));
     all
 }
@@ -227,9 +265,10 @@ mod tests {
             level: "container",
             timeout: Duration::from_secs(30),
             servers: Some("github (120), files (80)".to_owned()),
+            reaches_others: true,
         };
         let text = serde_json::to_string(&tools(&facts)).unwrap();
         // Some four characters are a token.
-        assert!(text.len() < 2_600, "{}", text.len());
+        assert!(text.len() < 3_000, "{}", text.len());
     }
 }

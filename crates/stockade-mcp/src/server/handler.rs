@@ -16,7 +16,6 @@ use rmcp::model::{
 };
 use rmcp::service::{RequestContext, RoleServer};
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use super::approval::{self, Asking};
 use super::arguments::{
@@ -24,15 +23,28 @@ use super::arguments::{
     RUN_CODE, RunCode, SEARCH_TOOLS, SearchTools,
 };
 use super::running::{Line, Running, Step};
+use super::tenant::{Client, Tenant};
 use super::tools::RunTools;
-use super::{Caller, McpServer, answer};
-use crate::bounds::{QUESTIONS_PER_RUN, WAITING_LINES, WAITING_RUNS};
+use super::turns::Place;
+use super::{McpServer, answer};
+use crate::bounds::{QUESTIONS_PER_RUN, WAITING_LINES};
 use crate::run::{Job, RunOutcome};
+
+/// All tools that clients can call.
+pub const TOOLS: [&str; 5] = [
+    RUN_CODE,
+    SEARCH_TOOLS,
+    DESCRIBE_TOOLS_NAME,
+    LIST_SESSIONS,
+    CLOSE_SESSION,
+];
 
 /// What answers a client.
 #[derive(Clone)]
 pub(crate) struct Handler {
     server: Arc<McpServer>,
+    /// For whom requests are answered that do not name their tenant: those that did not come over HTTP.
+    tenant: Arc<Tenant>,
     least: Arc<Mutex<LoggingLevel>>,
 }
 
@@ -40,8 +52,24 @@ impl Handler {
     pub(crate) fn new(server: Arc<McpServer>) -> Self {
         Self {
             server,
+            tenant: Tenant::new("stdio", 0, None),
             least: Arc::new(Mutex::new(LoggingLevel::Info)),
         }
+    }
+
+    /// Whose sessions a request means: those of its connection, or of its tenant where requests have no connection.
+    fn client(&self, context: &RequestContext<RoleServer>) -> Client {
+        let Some(parts) = context.extensions.get::<Parts>() else {
+            return Client::new(&self.tenant, None);
+        };
+        let connection = parts
+            .headers
+            .get("mcp-session-id")
+            .and_then(|value| value.to_str().ok())
+            // Later versions have no connections: nothing has checked what such a request calls one.
+            .filter(|_| !approval::is_new(context));
+        let tenant = parts.extensions.get::<Arc<Tenant>>();
+        Client::new(tenant.unwrap_or(&self.tenant), connection)
     }
 
     fn facts(&self) -> Facts<'_> {
@@ -49,6 +77,7 @@ impl Handler {
         Facts {
             level: self.server.level,
             timeout: self.server.timeout,
+            reaches_others: self.server.reaches_hosts || !upstreams.is_empty(),
             servers: (!upstreams.is_empty()).then(|| upstreams.catalog().current().list_servers()),
         }
     }
@@ -61,13 +90,11 @@ impl Handler {
     ) -> Result<Running, String> {
         let server = Arc::clone(&self.server);
         let timeout = run.check(server.timeout)?;
-        let place = Arc::clone(&server.queue).try_acquire_owned();
-        let place = place.map_err(|_| {
-            format!("{} runs are under way and {WAITING_RUNS} wait, which is the limit; try again later", server.runs)
-        })?;
+        let client = self.client(context);
+        let place = server.turns.enter(client.clone())?;
         server.upstreams.settled().await;
-        // What the run and the client have between them.
-        let cancel = CancellationToken::new();
+        // What the run and the client have between them. The run ends with the key of its tenant.
+        let cancel = client.tenant.ended.child_token();
         let (console, lines) = mpsc::channel(WAITING_LINES);
         let (ask, questions) = mpsc::channel(QUESTIONS_PER_RUN);
         let tools = RunTools::new(
@@ -76,7 +103,6 @@ impl Handler {
             ask,
             cancel.clone(),
         );
-        let client = client(context);
         let job = Job {
             code: run.code,
             files: run.files,
@@ -88,10 +114,14 @@ impl Handler {
         // The run itself, which frees its turn when it ends.
         let ended = cancel.clone();
         let outcome = tokio::spawn(async move {
-            let _place = place;
-            let outcome = server.in_turn(&client, run.session.as_deref(), job).await;
-            let outcome =
+            let session = run.session.as_deref();
+            let code = (!server.upstreams.is_empty()).then(|| job.code.clone());
+            let outcome = server.in_turn(&client, &place, session, job).await;
+            let mut outcome =
                 outcome.unwrap_or_else(|| not_started("the run was cancelled before it began"));
+            if let Some(code) = code {
+                answer::name_search(&mut outcome, &code);
+            }
             ended.cancel();
             outcome
         });
@@ -113,7 +143,7 @@ impl Handler {
         };
         let mut running = match &request.request_state {
             Some(state) => {
-                let found = self.server.resume(state);
+                let found = self.server.resume(&self.client(context), state);
                 let mut running = found
                     .ok_or("the run that this call continues has ended; run the code again")?;
                 running.answer(request.input_responses);
@@ -128,7 +158,7 @@ impl Handler {
             Step::Ended(outcome) => Ok(answer::of(outcome).into()),
             Step::Asks(requests) => {
                 let mut result = InputRequiredResult::from_input_requests(requests);
-                result.request_state = Some(self.server.suspend(running)?);
+                result.request_state = Some(self.server.suspend(self.client(context), running)?);
                 Ok(result.into())
             }
             Step::Cancelled => Err("the call was cancelled".to_owned()),
@@ -141,14 +171,15 @@ impl McpServer {
     /// Runs a job when it is its turn; `None` if it was cancelled before.
     async fn in_turn(
         &self,
-        client: &str,
+        client: &Client,
+        place: &Place,
         session: Option<&str>,
         mut job: Job,
     ) -> Option<RunOutcome> {
         let cancel = job.cancel.clone();
-        let turn = cancel.run_until_cancelled(self.turns.acquire());
+        let turn = cancel.run_until_cancelled(place.turn());
         let Some(name) = session else {
-            let _turn = turn.await?.ok()?;
+            let _turn = turn.await??;
             return Some(self.runner.run(job).await);
         };
         let files = std::mem::take(&mut job.files);
@@ -162,7 +193,7 @@ impl McpServer {
         };
         // Runs that wait for the same session take no turns of others.
         let _alone = cancel.run_until_cancelled(used.alone()).await?;
-        let _turn = turn.await?.ok()?;
+        let _turn = turn.await??;
         Some(session.run(job).await)
     }
 }
@@ -175,27 +206,6 @@ fn not_started(why: &str) -> RunOutcome {
     let error = serde_json::json!({ "kind": "not_started", "message": why });
     outcome.document.insert("error".to_owned(), error);
     outcome
-}
-
-/// Whose sessions a request means: those of its connection, or of its key where requests have no connection.
-fn client(context: &RequestContext<RoleServer>) -> String {
-    let Some(parts) = context.extensions.get::<Parts>() else {
-        return "stdio".to_owned();
-    };
-    let session = parts
-        .headers
-        .get("mcp-session-id")
-        .and_then(|value| value.to_str().ok())
-        // Later versions have no connections: nothing has checked what such a request calls one.
-        .filter(|_| !approval::is_new(context));
-    let caller = parts
-        .extensions
-        .get::<Caller>()
-        .map_or(0, |caller| caller.0);
-    match session {
-        Some(session) => format!("{caller} {session}"),
-        None => caller.to_string(),
-    }
 }
 
 fn text(result: Result<String, String>) -> CallToolResponse {
@@ -212,7 +222,10 @@ impl ServerHandler for Handler {
             .enable_logging()
             .build();
         ServerConfig::new(capabilities)
-            .with_server_info(Implementation::new("stockade", self.server.version.clone()))
+            .with_server_info(
+                Implementation::new("stockade", self.server.version.clone()).with_title("Stockade"),
+            )
+            .with_instructions(arguments::instructions(!self.server.upstreams.is_empty()))
     }
 
     async fn set_level(
@@ -249,10 +262,12 @@ impl ServerHandler for Handler {
                 .unwrap_or_else(|why| text(Err(why))),
             SEARCH_TOOLS if has_tools => text(self.search(request).await),
             DESCRIBE_TOOLS_NAME if has_tools => text(self.describe(request).await),
-            LIST_SESSIONS => text(Ok(server.sessions.list(&client(&context)))),
+            LIST_SESSIONS => text(Ok(server.sessions.list(&self.client(&context)))),
             CLOSE_SESSION => text(arguments::read(request.arguments).and_then(
                 |close: CloseSession| {
-                    let closed = server.sessions.close(&client(&context), &close.session);
+                    let closed = server
+                        .sessions
+                        .close(&self.client(&context), &close.session);
                     closed
                         .then(|| "closed".to_owned())
                         .ok_or_else(|| "there is no such session".to_owned())

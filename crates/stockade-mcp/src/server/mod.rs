@@ -6,23 +6,29 @@ mod arguments;
 mod handler;
 mod running;
 mod sessions;
+mod tenant;
 mod tools;
+mod turns;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 
-use crate::bounds::{QUESTION_TIME, SUSPENDED_RUNS};
+use crate::bounds::{QUESTION_TIME, SUSPENDED_RUNS, WAITING_RUNS};
 use crate::config::McpConfig;
 use crate::run::Runner;
 use crate::upstream::Upstreams;
 
 pub(crate) use self::handler::Handler;
+pub use self::handler::TOOLS;
 use self::running::Running;
 use self::sessions::Sessions;
+use self::tenant::Client;
+pub use self::tenant::Share;
+pub(crate) use self::tenant::Tenant;
+use self::turns::{Bounds, Turns};
 
 /// What a server is made of.
 pub struct McpOptions {
@@ -32,36 +38,42 @@ pub struct McpOptions {
     pub config: McpConfig,
     /// The level of isolation, as clients read it.
     pub level: &'static str,
+    /// Whether `fetch` reaches hosts.
+    pub reaches_hosts: bool,
     /// How long a run may take: the default, and the most that a client may ask for.
     pub timeout: Duration,
     /// Runs at the same time.
     pub runs: usize,
     /// Sessions of all clients.
     pub sessions: usize,
+    /// What each API key or token may have of these, where there are several.
+    pub share: Option<Share>,
     /// How long a session lives without a run.
     pub session_idle: Duration,
     /// The version that clients see.
     pub version: String,
 }
 
-/// The position of the token with which a request over HTTP was let in.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Caller(pub(crate) usize);
-
 /// The part of a server that all clients share.
 pub struct McpServer {
     runner: Arc<dyn Runner>,
     upstreams: Upstreams,
     level: &'static str,
+    reaches_hosts: bool,
     timeout: Duration,
     version: String,
-    turns: Semaphore,
-    runs: usize,
-    /// Permits of runs that wait for a turn or have one.
-    queue: Arc<Semaphore>,
+    turns: Turns,
     sessions: Sessions,
     /// Runs whose client asks again with the answers to their questions, by the state that it sends.
-    suspended: Mutex<HashMap<String, (Instant, Running)>>,
+    suspended: Mutex<HashMap<String, Suspended>>,
+    /// How many of them one tenant may have.
+    suspended_of_tenant: usize,
+}
+
+struct Suspended {
+    since: Instant,
+    client: Client,
+    running: Running,
 }
 
 impl McpServer {
@@ -75,13 +87,17 @@ impl McpServer {
             runner: options.runner,
             upstreams: Upstreams::start(options.config)?,
             level: options.level,
+            reaches_hosts: options.reaches_hosts,
             timeout: options.timeout,
             version: options.version,
-            turns: Semaphore::new(options.runs),
-            runs: options.runs,
-            queue: Arc::new(Semaphore::new(options.runs + crate::bounds::WAITING_RUNS)),
-            sessions: Sessions::new(options.sessions, options.session_idle),
+            turns: Turns::new(Bounds::new(options.runs, WAITING_RUNS, options.share)),
+            sessions: Sessions::new(
+                options.sessions,
+                (options.share).map_or(options.sessions, |share| share.sessions),
+                options.session_idle,
+            ),
             suspended: Mutex::default(),
+            suspended_of_tenant: options.share.map_or(SUSPENDED_RUNS, |_| SUSPENDED_RUNS / 2),
         });
         let weak = Arc::downgrade(&server);
         let every =
@@ -94,7 +110,7 @@ impl McpServer {
                 server
                     .suspended
                     .lock()
-                    .retain(|_, (since, _)| since.elapsed() < QUESTION_TIME);
+                    .retain(|_, suspended| suspended.since.elapsed() < QUESTION_TIME);
             }
         });
         Ok(server)
@@ -105,23 +121,50 @@ impl McpServer {
         self.upstreams.end().await;
     }
 
+    /// Ends what a tenant has: its runs, and its sessions.
+    pub(crate) fn end_tenant(&self, tenant: &Tenant) {
+        tenant.ended.cancel();
+        let is_one = |client: &Client| client.tenant.name == tenant.name;
+        self.suspended
+            .lock()
+            .retain(|_, suspended| !is_one(&suspended.client));
+        self.sessions.end(is_one);
+    }
+
+    /// Ends the sessions of a connection of MCP, which has ended.
+    pub(crate) fn end_client(&self, tenant: &Arc<Tenant>, connection: &str) {
+        let client = Client::new(tenant, Some(connection));
+        self.sessions.end(|of| of.name == client.name);
+    }
+
     /// Keeps a run until its client asks again, and gives the state with which it does.
-    fn suspend(&self, running: Running) -> Result<String, String> {
+    fn suspend(&self, client: Client, running: Running) -> Result<String, String> {
         let mut suspended = self.suspended.lock();
-        if suspended.len() >= SUSPENDED_RUNS {
+        let is_own = |one: &&Suspended| one.client.tenant.name == client.tenant.name;
+        let own = suspended.values().filter(is_own).count();
+        if suspended.len() >= SUSPENDED_RUNS || own >= self.suspended_of_tenant {
             return Err(format!(
-                "{SUSPENDED_RUNS} runs already wait for answers of users"
+                "{own} runs of yours and {} of all clients already wait for answers of users, which is the limit",
+                suspended.len()
             ));
         }
         let state = uuid::Uuid::new_v4().to_string();
-        suspended.insert(state.clone(), (Instant::now(), running));
+        let one = Suspended {
+            since: Instant::now(),
+            client,
+            running,
+        };
+        suspended.insert(state.clone(), one);
         Ok(state)
     }
 
-    fn resume(&self, state: &str) -> Option<Running> {
-        self.suspended
-            .lock()
-            .remove(state)
-            .map(|(_, running)| running)
+    /// The run that a client of the same tenant continues.
+    fn resume(&self, client: &Client, state: &str) -> Option<Running> {
+        let mut suspended = self.suspended.lock();
+        let of = &suspended.get(state)?.client.tenant;
+        if of.name != client.tenant.name {
+            return None;
+        }
+        suspended.remove(state).map(|suspended| suspended.running)
     }
 }

@@ -8,20 +8,24 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::{OnceCell, OwnedMutexGuard};
 
+use super::tenant::Client;
 use crate::bounds::SESSIONS_PER_CLIENT;
 use crate::run::{Runner, Session, ToolName};
 
 /// The sessions of all clients.
 pub(super) struct Sessions {
     most: usize,
+    /// Of one tenant.
+    most_of_tenant: usize,
     idle: Duration,
     all: Mutex<HashMap<Key, Entry>>,
 }
 
 /// The client, as the server names it, and the name that the client gave.
-type Key = (String, String);
+type Key = (Arc<str>, String);
 
 struct Entry {
+    client: Client,
     /// Set when the sandbox is open.
     session: Arc<OnceCell<Arc<dyn Session>>>,
     /// Held by the run that is under way.
@@ -48,27 +52,32 @@ impl Used<'_> {
 }
 
 impl Sessions {
-    pub(super) fn new(most: usize, idle: Duration) -> Self {
+    pub(super) fn new(most: usize, most_of_tenant: usize, idle: Duration) -> Self {
         Self {
             most,
+            most_of_tenant,
             idle,
             all: Mutex::default(),
         }
     }
 
     /// The session of this name, which is made if there is none.
-    fn enter(&self, client: &str, name: &str) -> Result<Used<'_>, String> {
+    fn enter(&self, client: &Client, name: &str) -> Result<Used<'_>, String> {
         let mut all = self.all.lock();
-        let key = (client.to_owned(), name.to_owned());
+        let key = (Arc::clone(&client.name), name.to_owned());
         if !all.contains_key(&key) {
-            let own = all.keys().filter(|(of, _)| of == client).count();
-            let most = self.most;
-            if own >= SESSIONS_PER_CLIENT || all.len() >= most {
-                let (count, whose) = if own >= SESSIONS_PER_CLIENT {
-                    (own, "of this client")
-                } else {
-                    (most, "of all clients")
-                };
+            let count = |is_one: &dyn Fn(&Client) -> bool| {
+                all.values().filter(|entry| is_one(&entry.client)).count()
+            };
+            let of_client = count(&|of| of.name == client.name);
+            let of_tenant = count(&|of| of.tenant.name == client.tenant.name);
+            let full = [
+                (of_client, SESSIONS_PER_CLIENT, "of this client"),
+                (all.len(), self.most, "of all clients"),
+                (of_tenant, self.most_of_tenant, "of this API key or token"),
+            ];
+            let full = full.iter().find(|(count, most, _)| count >= most);
+            if let Some((count, _, whose)) = full {
                 return Err(format!(
                     "no further session: there are {count} {whose}, which is the limit; close_session ends one, and \
                      sessions expire after {} s without a run",
@@ -77,6 +86,7 @@ impl Sessions {
             }
         }
         let entry = all.entry(key.clone()).or_insert_with(|| Entry {
+            client: client.clone(),
             session: Arc::default(),
             alone: Arc::default(),
             used: Instant::now(),
@@ -96,7 +106,7 @@ impl Sessions {
     /// The sandbox of the session of this name, with these files if it is new.
     pub(super) async fn open(
         &self,
-        client: &str,
+        client: &Client,
         name: &str,
         files: BTreeMap<String, String>,
         tools: Vec<ToolName>,
@@ -123,11 +133,11 @@ impl Sessions {
     }
 
     /// A line for each session of a client.
-    pub(super) fn list(&self, client: &str) -> String {
+    pub(super) fn list(&self, client: &Client) -> String {
         let all = self.all.lock();
         let mut lines: Vec<String> = all
             .iter()
-            .filter(|((of, _), _)| of == client)
+            .filter(|((of, _), _)| *of == client.name)
             .map(|((_, name), entry)| {
                 let state = match entry.busy {
                     0 => format!("idle for {} s", entry.used.elapsed().as_secs()),
@@ -144,11 +154,14 @@ impl Sessions {
     }
 
     /// Ends a session. Its run ends too.
-    pub(super) fn close(&self, client: &str, name: &str) -> bool {
-        self.all
-            .lock()
-            .remove(&(client.to_owned(), name.to_owned()))
-            .is_some()
+    pub(super) fn close(&self, client: &Client, name: &str) -> bool {
+        let key = (Arc::clone(&client.name), name.to_owned());
+        self.all.lock().remove(&key).is_some()
+    }
+
+    /// Ends all sessions of the clients that are named.
+    pub(super) fn end(&self, is_one: impl Fn(&Client) -> bool) {
+        self.all.lock().retain(|_, entry| !is_one(&entry.client));
     }
 
     /// Ends the sessions that were not used for a while.
@@ -176,6 +189,15 @@ mod tests {
 
     use super::*;
     use crate::run::{Job, RunOutcome};
+    use crate::server::tenant::Tenant;
+
+    fn client(name: &str) -> Client {
+        let (tenant, _) = name.split_once('.').unwrap_or((name, ""));
+        Client {
+            tenant: Tenant::new(tenant, 1, None),
+            name: name.into(),
+        }
+    }
 
     struct Nothing;
     impl Session for Nothing {
@@ -202,16 +224,16 @@ mod tests {
         }
     }
 
-    async fn open(sessions: &Sessions, client: &str, name: &str) -> Result<(), String> {
+    async fn open(sessions: &Sessions, of: &str, name: &str) -> Result<(), String> {
         sessions
-            .open(client, name, BTreeMap::new(), Vec::new(), &Nothing)
+            .open(&client(of), name, BTreeMap::new(), Vec::new(), &Nothing)
             .await
             .map(drop)
     }
 
     #[tokio::test]
     async fn sessions_are_bounded_for_each_client_and_in_all() {
-        let sessions = Sessions::new(SESSIONS_PER_CLIENT + 2, Duration::from_secs(60));
+        let sessions = Sessions::new(SESSIONS_PER_CLIENT + 2, 100, Duration::from_secs(60));
         for number in 0..SESSIONS_PER_CLIENT {
             open(&sessions, "a", &number.to_string()).await.unwrap();
         }
@@ -230,32 +252,47 @@ mod tests {
                 .unwrap_err()
                 .contains("of all clients")
         );
-        assert!(sessions.close("a", "0"));
-        assert!(!sessions.close("a", "0"));
+        assert!(sessions.close(&client("a"), "0"));
+        assert!(!sessions.close(&client("a"), "0"));
         open(&sessions, "b", "2").await.unwrap();
-        assert_eq!(sessions.list("c"), "no sessions");
-        assert!(sessions.list("b").starts_with("0: 1 runs, idle"));
+        assert_eq!(sessions.list(&client("c")), "no sessions");
+        assert!(sessions.list(&client("b")).starts_with("0: 1 runs, idle"));
+    }
+
+    #[tokio::test]
+    async fn sessions_of_a_tenant_are_bounded_and_end_together() {
+        let sessions = Sessions::new(100, 3, Duration::from_secs(60));
+        for of in ["a.1", "a.2", "a.3"] {
+            open(&sessions, of, "x").await.unwrap();
+        }
+        let full = open(&sessions, "a.4", "x").await.unwrap_err();
+        assert!(full.contains("3 of this API key"), "{full}");
+        open(&sessions, "b.1", "x").await.unwrap();
+        sessions.end(|of| &*of.tenant.name == "a");
+        assert_eq!(sessions.list(&client("a.1")), "no sessions");
+        assert!(sessions.list(&client("b.1")).starts_with("x: 1 runs"));
     }
 
     #[tokio::test]
     async fn idle_sessions_expire_and_used_ones_do_not() {
-        let sessions = Sessions::new(8, Duration::ZERO);
+        let sessions = Sessions::new(8, 8, Duration::ZERO);
         open(&sessions, "a", "idle").await.unwrap();
         let (used, _) = sessions
-            .open("a", "used", BTreeMap::new(), Vec::new(), &Nothing)
+            .open(&client("a"), "used", BTreeMap::new(), Vec::new(), &Nothing)
             .await
             .unwrap();
         sessions.expire();
-        assert_eq!(sessions.list("a"), "used: 1 runs, running");
+        assert_eq!(sessions.list(&client("a")), "used: 1 runs, running");
         drop(used);
         sessions.expire();
-        assert_eq!(sessions.list("a"), "no sessions");
+        assert_eq!(sessions.list(&client("a")), "no sessions");
     }
 
     #[tokio::test]
     async fn runs_of_a_session_follow_each_other() {
-        let sessions = Sessions::new(8, Duration::from_secs(60));
-        let used = || sessions.open("a", "x", BTreeMap::new(), Vec::new(), &Nothing);
+        let sessions = Sessions::new(8, 8, Duration::from_secs(60));
+        let a = client("a");
+        let used = || sessions.open(&a, "x", BTreeMap::new(), Vec::new(), &Nothing);
         let (first, _) = used().await.unwrap();
         let (second, _) = used().await.unwrap();
         let alone = first.alone().await;
@@ -266,18 +303,18 @@ mod tests {
 
     #[tokio::test]
     async fn session_that_cannot_be_opened_leaves_nothing() {
-        let sessions = Sessions::new(8, Duration::from_secs(60));
+        let sessions = Sessions::new(8, 8, Duration::from_secs(60));
         let bad = BTreeMap::from([("bad".to_owned(), String::new())]);
         assert!(
             sessions
-                .open("a", "x", bad.clone(), Vec::new(), &Nothing)
+                .open(&client("a"), "x", bad.clone(), Vec::new(), &Nothing)
                 .await
                 .is_err()
         );
-        assert_eq!(sessions.list("a"), "no sessions");
+        assert_eq!(sessions.list(&client("a")), "no sessions");
         open(&sessions, "a", "x").await.unwrap();
         let error = sessions
-            .open("a", "x", bad, Vec::new(), &Nothing)
+            .open(&client("a"), "x", bad, Vec::new(), &Nothing)
             .await
             .map(drop)
             .unwrap_err();

@@ -7,7 +7,9 @@ mod client;
 mod http;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use parking_lot::RwLock;
 use rmcp::ServiceError;
 use rmcp::model::{
@@ -22,16 +24,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::bounds::{
-    CONNECT_TIME, END_TIME, ERROR_BYTES, FIRST_CONNECT_WAIT, FIRST_RETRY, LONGEST_RETRY,
-    RELIST_EVERY, SERVER_IDENTIFIER_CHARS, UPSTREAM_LIST_BYTES, UPSTREAM_PAGES, UPSTREAM_TOOLS,
+    CONNECT_TIME, END_TIME, ERROR_BYTES, FIRST_CONNECT_WAIT, FIRST_RELIST, FIRST_RETRY,
+    LONGEST_RELIST, LONGEST_RETRY, NAME_CHARS, SERVER_IDENTIFIER_CHARS, UPSTREAM_LIST_BYTES,
+    UPSTREAM_PAGES, UPSTREAM_TOOLS,
 };
 use crate::catalog::{CatalogTool, LiveCatalog, in_words, json_bytes, take_tools};
-use crate::config::{McpConfig, Reach, UpstreamConfig};
+use crate::config::{McpConfig, Mode, Reach, UpstreamConfig};
 use crate::declare::one_line;
 use crate::names::Identifiers;
 
 use self::bounded::Bounded;
-use self::child::Child;
+use self::child::{Child, Said};
 use self::client::UpstreamClient;
 use self::http::HttpClient;
 
@@ -54,6 +57,8 @@ struct Upstream {
     /// The connection, while there is one.
     peer: RwLock<Option<Peer<RoleClient>>>,
     http: Option<HttpClient>,
+    /// What its program last wrote to its standard error. It is for the operator, not for clients.
+    said: Arc<Said>,
 }
 
 impl Drop for Upstreams {
@@ -69,27 +74,7 @@ impl Upstreams {
     ///
     /// If TLS cannot be set up.
     pub(crate) fn start(config: McpConfig) -> Result<Self, String> {
-        // The servers, with their names for code.
-        let mut names = Identifiers::new(SERVER_IDENTIFIER_CHARS);
-        let needs_http = config
-            .servers
-            .iter()
-            .any(|server| matches!(server.reach, Reach::Http { .. }));
-        let http = needs_http.then(HttpClient::new).transpose()?;
-        let servers: Vec<Arc<Upstream>> = config
-            .servers
-            .into_iter()
-            .enumerate()
-            .map(|(position, config)| {
-                Arc::new(Upstream {
-                    identifier: names.take(&config.name),
-                    config,
-                    position,
-                    peer: RwLock::new(None),
-                    http: http.clone(),
-                })
-            })
-            .collect();
+        let servers = Upstream::all(config)?;
         let identifiers: Vec<String> = servers
             .iter()
             .map(|server| server.identifier.clone())
@@ -161,6 +146,38 @@ impl Upstreams {
     }
 }
 
+/// A server of a configuration, as it was found.
+#[derive(Debug)]
+pub struct Checked {
+    /// Its name in the configuration, printable.
+    pub name: String,
+    /// How long it took to connect and to list its tools.
+    pub time: Duration,
+    /// How many tools it offers, or why it does not work.
+    pub offered: Result<Offered, String>,
+}
+
+/// How many tools a server has, by what may be done with them.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Offered {
+    /// Those that code calls.
+    pub allowed: usize,
+    /// Those that code calls if the user agrees.
+    pub asking: usize,
+    /// Those that are not offered.
+    pub denied: usize,
+}
+
+/// Connects to all servers of a configuration once, and says what they offer, in the order of the configuration.
+///
+/// # Errors
+///
+/// If TLS cannot be set up.
+pub async fn check(config: McpConfig) -> Result<Vec<Checked>, String> {
+    let servers = Upstream::all(config)?;
+    Ok(join_all(servers.iter().map(|server| server.check())).await)
+}
+
 /// The error that code receives for a failed request. What a server wrote is cut.
 fn service_error(what: &str, error: &ServiceError) -> String {
     match error {
@@ -215,6 +232,65 @@ fn answer(result: CallToolResult) -> Result<Value, String> {
 type Service = RunningService<RoleClient, UpstreamClient>;
 
 impl Upstream {
+    /// The servers of a configuration, with their names for code.
+    fn all(config: McpConfig) -> Result<Vec<Arc<Self>>, String> {
+        let mut names = Identifiers::new(SERVER_IDENTIFIER_CHARS);
+        let needs_http = config
+            .servers
+            .iter()
+            .any(|server| matches!(server.reach, Reach::Http { .. }));
+        let http = needs_http.then(HttpClient::new).transpose()?;
+        let servers = config
+            .servers
+            .into_iter()
+            .enumerate()
+            .map(|(position, config)| {
+                Arc::new(Self {
+                    identifier: names.take(&config.name),
+                    config,
+                    position,
+                    peer: RwLock::new(None),
+                    http: http.clone(),
+                    said: Arc::default(),
+                })
+            })
+            .collect();
+        Ok(servers)
+    }
+
+    /// Connects and lists once.
+    async fn check(&self) -> Checked {
+        let since = Instant::now();
+        let changed = Arc::new(Notify::new());
+        let connected = tokio::time::timeout(CONNECT_TIME, self.connect(&changed)).await;
+        let connected = connected
+            .unwrap_or_else(|_| Err(format!("no answer within {}", in_words(CONNECT_TIME))));
+        let time = since.elapsed();
+        let offered = connected.map(|(_service, tools, _child)| {
+            let mut offered = Offered::default();
+            for tool in &tools {
+                match self.config.rules.mode(&tool.name) {
+                    Mode::Allow => offered.allowed += 1,
+                    Mode::Ask => offered.asking += 1,
+                    Mode::Deny => offered.denied += 1,
+                }
+            }
+            offered
+        });
+        let offered = match offered {
+            Ok(offered) => Ok(offered),
+            Err(why) => Err(match self.said.last().await.as_str() {
+                "" => one_line(&why, 300),
+                said => format!("{}; its last line: {said}", one_line(&why, 300)),
+            }),
+        };
+        Checked {
+            name: one_line(&self.config.name, NAME_CHARS),
+            time,
+            offered,
+        }
+    }
+
     /// Connects, lists, waits for the end, and begins again after a wait that grows.
     async fn stay_connected(
         self: Arc<Self>,
@@ -226,12 +302,12 @@ impl Upstream {
         loop {
             // Connect, and stay as long as it lasts.
             let changed = Arc::new(Notify::new());
+            let since = Instant::now();
             let connected = tokio::time::timeout(CONNECT_TIME, self.connect(&changed)).await;
             let connected = connected
                 .unwrap_or_else(|_| Err(format!("no answer within {}", in_words(CONNECT_TIME))));
             let why = match connected {
                 Ok((service, tools, child)) => {
-                    wait = FIRST_RETRY;
                     tracing::info!(
                         server = self.config.name,
                         tools = tools.len(),
@@ -249,6 +325,10 @@ impl Upstream {
                 }
                 Err(why) => why,
             };
+            // A server that ends soon after each start is not started all the time.
+            if since.elapsed() >= LONGEST_RETRY {
+                wait = FIRST_RETRY;
+            }
             // Report why it did not, or does no longer.
             let why = one_line(&why, 300);
             tracing::warn!(
@@ -281,11 +361,18 @@ impl Upstream {
         let peer = service.peer().clone();
         let ended = service.waiting();
         tokio::pin!(ended);
+        // A server that reports changes all the time is listed less and less often.
+        let mut wait = FIRST_RELIST;
+        let mut listed = Instant::now();
         loop {
             let relist = async {
                 changed.notified().await;
-                // A server that reports changes all the time is listened to once a second.
-                tokio::time::sleep(RELIST_EVERY).await;
+                if listed.elapsed() >= LONGEST_RELIST {
+                    wait = FIRST_RELIST;
+                }
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(LONGEST_RELIST);
+                listed = Instant::now();
                 tokio::time::timeout(CONNECT_TIME, list(&peer)).await
             };
             tokio::select! {
@@ -310,8 +397,14 @@ impl Upstream {
                 env,
                 cwd,
             } => {
-                let (child, input, output) =
-                    Child::start(&self.config.name, command, args, env, cwd.as_deref())?;
+                let (child, input, output) = Child::start(
+                    &self.config.name,
+                    command,
+                    args,
+                    env,
+                    cwd.as_deref(),
+                    &self.said,
+                )?;
                 let transport = child::transport(output, input);
                 (self.serve(transport, changed).await?, Some(child))
             }

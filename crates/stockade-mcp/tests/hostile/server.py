@@ -37,7 +37,7 @@ def tools(cursor):
                           tool("tree", "", tree)]}
     return {"tools": [tool("echo", "Gives its input"), tool("fail", "Fails"), tool("huge", "Answers with too much"),
                       tool("slow", "Never answers"), tool("end", "Ends the server"), tool("image", "Gives an image"),
-                      tool("remove", "Removes things")]}
+                      tool("remove", "Removes things"), tool("seen", "Gives descriptors and variables")]}
 
 
 def call(id, name, arguments):
@@ -47,6 +47,10 @@ def call(id, name, arguments):
         say({"id": id, "result": {"content": [{"type": "text", "text": "no\n" * 10000}], "isError": True}})
     elif name == "huge":
         say({"id": id, "result": {"content": [{"type": "text", "text": "x" * (5 << 20)}]}})
+    elif name == "seen":
+        files = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+        say({"id": id, "result": {"content": [], "structuredContent": {
+            "files": files, "variables": sorted(os.environ)}}})
     elif name == "end":
         sys.exit(3)
     elif name == "image":
@@ -55,6 +59,17 @@ def call(id, name, arguments):
         say({"id": id, "result": {"content": [{"type": "text", "text": "removed"}]}})
 
 
+if how == "broken":
+    print("no database at /srv/db", file=sys.stderr)
+    sys.exit(1)
+if how == "noise":
+    import threading
+
+    def lines():
+        while True:
+            os.write(2, b"noise\n" * 100)
+
+    threading.Thread(target=lines, daemon=True).start()
 if how == "mute":
     sys.stdin.read()
     sys.exit()

@@ -5,7 +5,7 @@
 //! Only addresses, TLS, the number of mirrors, and the places of logs, state and sockets are those of development.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File, FileTimes};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use stockade_http::{Host, HostPattern};
 use stockade_limits::{Isolation, NODE_MODULES, SITE_MODULES, node_module};
 use stockade_transpile::{ModuleError, ModuleFiles, ModuleFilesError};
 
-use crate::bundle::{BundleError, bundle, find_bundler};
+use crate::bundle::{BundleError, TEXTS, bundle, find_bundler};
 use crate::certificate::LocalCertificate;
 use crate::find::{Project, Settings, is_code};
 use crate::wrangler::{Note, read_wrangler};
@@ -224,10 +224,28 @@ impl Project {
             make_data_folder(&self.data_folder(options))?;
         }
 
-        // The code.
+        let (of_code, files) = self.read_sites(options, &mut instances)?;
+        config.instances = instances;
+        loaded.config = config;
+        loaded.sources = std::mem::take(sources);
+        Ok(Prepared {
+            loaded,
+            sources: of_code,
+            files,
+            notes,
+        })
+    }
+
+    /// Reads the code of all sites, and bundles what has to be. Returns what was read, and the files whose lines pages of
+    /// errors may show, with their folder.
+    fn read_sites(
+        &self,
+        options: &MakeOptions,
+        instances: &mut BTreeMap<String, Instance>,
+    ) -> Result<(Vec<PathBuf>, (PathBuf, Vec<PathBuf>)), String> {
         let mut files = (self.root.clone(), Vec::new());
         let mut of_code = Vec::new();
-        for (name, site) in &mut instances {
+        for (name, site) in instances {
             let Some(code) = site.code.clone() else {
                 continue;
             };
@@ -247,15 +265,7 @@ impl Project {
                 .1
                 .extend(shown.filter(|file| !is_bundled || is_own(file)));
         }
-        config.instances = instances;
-        loaded.config = config;
-        loaded.sources = std::mem::take(sources);
-        Ok(Prepared {
-            loaded,
-            sources: of_code,
-            files,
-            notes,
-        })
+        Ok((of_code, files))
     }
 
     /// Everything of the server itself: addresses, TLS, places.
@@ -479,22 +489,27 @@ impl Project {
 }
 
 /// Writes a bundle, whose name is that of its contents: the server takes a file that changes for code that changes, and
-/// reads again.
+/// reads again. One that is there already therefore stays as it is, apart from the time at which it was last used.
 fn write_bundle(folder: &Path, code: &str) -> io::Result<PathBuf> {
     let mut hasher = DefaultHasher::new();
     code.hash(&mut hasher);
     let path = folder.join(format!("index-{:016x}.js", hasher.finish()));
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true).mode(0o700).create(folder)?;
-    let mut next = tempfile::NamedTempFile::new_in(folder)?;
-    next.write_all(code.as_bytes())?;
-    next.persist(&path).map_err(|error| error.error)?;
+    if fs::read(&path).is_ok_and(|there| there == code.as_bytes()) {
+        let now = FileTimes::new().set_accessed(SystemTime::now());
+        File::open(&path)?.set_times(now)?;
+    } else {
+        let mut next = tempfile::NamedTempFile::new_in(folder)?;
+        next.write_all(code.as_bytes())?;
+        next.persist(&path).map_err(|error| error.error)?;
+    }
 
-    // The one that runs now is among the latest.
+    // The one that runs now is among those that were used last.
     let mut old: Vec<(SystemTime, PathBuf)> = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        old.push((entry.metadata()?.modified()?, entry.path()));
+        old.push((entry.metadata()?.accessed()?, entry.path()));
     }
     old.sort();
     let surplus = old.len().saturating_sub(KEPT_BUNDLES);
@@ -556,6 +571,10 @@ pub(crate) fn without_bundler(
         Err(ModuleFilesError::Outside { .. } | ModuleFilesError::TooMany) => return Ok(None),
         Err(error) => return Err(error.to_string()),
     };
+    // A text is not read as code.
+    if files.modules.keys().any(|name| is_text(name)) {
+        return Ok(None);
+    }
     let known = built_in();
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     let errors = files.errors(&known);
@@ -573,6 +592,12 @@ pub(crate) fn without_bundler(
         return Ok(None);
     }
     Ok(Some(files))
+}
+
+/// Whether a bundle has a file of this name as text.
+fn is_text(name: &str) -> bool {
+    let ending = Path::new(name).extension();
+    ending.is_some_and(|ending| TEXTS.iter().any(|text| ending == *text))
 }
 
 /// Whether a module asks for one that is not there in `import()`, of which nothing is reported.

@@ -1,5 +1,5 @@
 use std::fs::{Permissions, create_dir_all, set_permissions, write};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -24,6 +24,13 @@ impl Folder {
         create_dir_all(path.parent().unwrap()).unwrap();
         write(path, text).unwrap();
         self
+    }
+
+    fn put_bundler(&self, script: &str) {
+        let bundler = "node_modules/.bin/esbuild";
+        self.put(bundler, &format!("#!/bin/sh\n{script}\n"));
+        let bundler = self.folder.path().join(bundler);
+        set_permissions(bundler, Permissions::from_mode(0o755)).unwrap();
     }
 
     fn prepare(&self, path: &str) -> Result<Prepared, Problem> {
@@ -55,18 +62,53 @@ fn source_map_of_a_package_shows_no_file_but_code_of_the_project() {
         r#"{"version":3,"sources":["src/a.ts","../secret.ts","/etc/passwd",".env","key.json"],"mappings":""}"#,
     );
     let folder = Folder::new();
-    folder.put(
-        "node_modules/.bin/esbuild",
-        &format!(
-            "#!/bin/sh\necho \"{SITE}\"\nprintf '\\n//# sourceMappingURL=data:application/json;base64,{map}\\n'\n"
-        ),
-    );
-    let bundler = folder.folder.path().join("node_modules/.bin/esbuild");
-    set_permissions(bundler, Permissions::from_mode(0o755)).unwrap();
+    folder.put_bundler(&format!(
+        "echo \"{SITE}\"\nprintf '\\n//# sourceMappingURL=data:application/json;base64,{map}\\n'"
+    ));
     folder.put("package.json", "{}");
     folder.put("index.ts", &format!("import 'package'; {SITE}"));
     let (root, shown) = folder.prepare(".").unwrap().files;
     assert_eq!(shown, [root.join("src/a.ts"), root.join("index.ts")]);
+}
+
+#[test]
+fn bundle_of_the_same_code_is_no_change_and_the_one_in_use_is_kept() {
+    let folder = Folder::new();
+    folder.put("index.ts", &format!("import 'package'; {SITE}"));
+    let make = |code: &str| {
+        folder.put_bundler(&format!("echo \"{SITE} // {code}\""));
+        let made = folder.prepare(".").unwrap();
+        let code = made.loaded.config.instances[NAME].code.clone();
+        let path = code.unwrap();
+        let data = path.metadata().unwrap();
+        (path, data.ino(), data.modified().unwrap())
+    };
+    let first = make("first");
+    assert_eq!(make("first"), first);
+    for number in 0..2 * KEPT_BUNDLES {
+        // What is in use has been used after each of the others.
+        make(&number.to_string());
+        assert_eq!(make("first"), first);
+    }
+    let kept = first.0.parent().unwrap().read_dir().unwrap().count();
+    assert!(kept <= KEPT_BUNDLES, "{kept}");
+}
+
+#[test]
+fn texts_that_code_imports_are_not_read_as_code() {
+    let folder = Folder::new();
+    folder.put_bundler(&format!("echo \"{SITE}\""));
+    for name in ["page.html", "query.sql", "words.txt"] {
+        // It has no syntax that a module could have.
+        folder.put(name, "<p>it's</p>");
+        folder.put("index.ts", &format!("import text from './{name}'; {SITE}"));
+        let made = folder.prepare(".").map_err(|problem| problem.text);
+        assert!(made.is_ok(), "{name}: {:?}", made.err());
+    }
+    folder.put("page.ts", "<p>it's</p>");
+    folder.put("index.ts", &format!("import './page.ts'; {SITE}"));
+    let problem = folder.prepare(".").unwrap_err();
+    assert!(problem.text.contains("SyntaxError"), "{}", problem.text);
 }
 
 #[test]

@@ -6,7 +6,7 @@ import { end, runCode } from "./run-code.ts";
 const weather: Record<string, number> = { Oslo: 4, Lisbon: 19 };
 const tools = {
   weather: ({ city }: { city: string }) => {
-    if (!(city in weather)) throw new Error(`no weather for ${city}`);
+    if (!Object.hasOwn(weather, city)) throw new Error(`no weather for ${city}`);
     return { city, celsius: weather[city] };
   },
 };

@@ -10,6 +10,9 @@ export interface Ran {
   console: string[];
 }
 
+/** Lines of the console that are kept of one run. */
+const MOST_LINES = 1000;
+
 const sandbox = new V8Sandbox({ isolation: "container", memoryLimitMb: 64, cpuLimitMs: 1000, wallLimitMs: 30_000 });
 const tools = Deno.readTextFileSync(new URL("./guest/tools.ts", import.meta.url));
 
@@ -21,7 +24,9 @@ export async function runCode(code: string, offered: Record<string, Tool>): Prom
   const printed: string[] = [];
   const isolate = await sandbox.createIsolate({ name: "agent", console: "event", modules: { "main.ts": tools } });
   try {
-    isolate.onSystem("console", ({ text }) => printed.push(text));
+    isolate.onSystem("console", ({ text }) => {
+      if (printed.length < MOST_LINES) printed.push(text);
+    });
     isolate.onRequest("tool", ({ name, input }: { name: string; input: unknown }) => {
       if (!Object.hasOwn(offered, name)) throw new Error(`there is no tool '${name}'`);
       return offered[name](input);

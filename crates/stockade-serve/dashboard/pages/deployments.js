@@ -63,7 +63,7 @@ function OfInstance({ name }) {
     <${Card} id="uploaded" title="Versions">
       <${Table} label="Versions" rows=${versions.data?.versions ?? []} keyOf=${(one) => one.version}
         empty=${versions.data && html`<${Empty} title="No version was uploaded yet."><p>The instance runs the code that the configuration names, which is
-          called <code>file</code>. Upload a folder below, or run <code>stockade deploy FOLDER</code>.</p><//>`}
+          called <code>file</code>. Upload an archive or a folder below, or run <code>stockade deploy FOLDER</code>.</p><//>`}
         columns=${[
           { title: "version", cell: (one) => html`<code>${line(one.version, 40)}</code>` },
           { title: "requests", cell: (one) => one.percent > 0 ? html`<${Badge} kind="good">${one.percent} %<//>` : "none" },
@@ -119,13 +119,20 @@ function shares(before, version, percent) {
 function Upload({ name, done }) {
   const [error, setError] = useState();
   const [said, setSaid] = useState("");
+  const [over, setOver] = useState(false);
   const upload = async (event) => {
     event.preventDefault();
     const form = event.target;
     setError(undefined);
+    setSaid("");
     try {
-      const files = await texts([...form.elements.folder.files]);
-      const version = await call("POST", `${path("instances", name, "versions")}${query({ message: form.elements.message.value })}`, { files });
+      const [archive] = form.elements.archive.files;
+      const folder = [...form.elements.folder.files];
+      if (Boolean(archive) === folder.length > 0) throw new Error("Choose an archive or a folder: one of the two.");
+      const target = `${path("instances", name, "versions")}${query({ message: form.elements.message.value })}`;
+      const version = archive
+        ? await call("POST", target, archive, { headers: { "content-type": await archiveType(archive) } })
+        : await call("POST", target, { files: await texts(folder) });
       setSaid(`Uploaded as ${line(version.version, 40)}.`);
       form.reset();
       done();
@@ -133,15 +140,44 @@ function Upload({ name, done }) {
       setError(failed);
     }
   };
+  const drag = (event) => {
+    if (!event.dataTransfer.types.includes("Files")) return;
+    event.preventDefault();
+    setOver(true);
+  };
+  const leave = (event) => {
+    if (!event.currentTarget.contains(event.relatedTarget)) setOver(false);
+  };
+  // What is dropped is in the field, as if it had been chosen there.
+  const drop = (event) => {
+    event.preventDefault();
+    setOver(false);
+    setError(undefined);
+    const { files, items } = event.dataTransfer;
+    const isFile = files.length === 1 && !items[0]?.webkitGetAsEntry?.()?.isDirectory;
+    if (isFile) event.currentTarget.elements.archive.files = files;
+    else setError(new Error("Drop one archive. A folder is chosen with its field."));
+  };
   return html`<${Card} id="upload" title="Upload a version">
-    <form class="filter" onSubmit=${upload}>
-      <${Field} label="Folder with the code" name="folder" type="file" webkitdirectory required />
+    <form class=${`filter${over ? " over" : ""}`} onSubmit=${upload} onDragOver=${drag} onDragLeave=${leave} onDrop=${drop}>
+      <${Field} label="Archive with the code" name="archive" type="file" accept=".zip,.tar.gz,.tgz,.tar" hint="zip, tar.gz or tar. It can be dropped here, too." />
+      <${Field} label="Folder with the code" name="folder" type="file" webkitdirectory hint="Files of text. Of an archive, each file is taken." />
       <${Field} label="Message" name="message" maxlength="1000" />
       <button class="primary">Upload</button>
     </form>
     <p role="status">${said}</p>
     <${Problem} error=${error} />
   <//>`;
+}
+
+/** The media type of an archive, by its first bytes: names of files say little. */
+async function archiveType(file) {
+  const head = new Uint8Array(await file.slice(0, 262).arrayBuffer());
+  const has = (bytes, at) => bytes.every((byte, index) => head[at + index] === byte);
+  if (has([0x50, 0x4b], 0)) return "application/zip";
+  if (has([0x1f, 0x8b], 0)) return "application/gzip";
+  if (has([...new TextEncoder().encode("ustar")], 257)) return "application/x-tar";
+  throw new Error(`${line(file.name, 200)} is not an archive: zip, tar.gz and tar are taken.`);
 }
 
 /** The texts of a chosen folder by their paths in it, without what begins with a dot and node_modules. */

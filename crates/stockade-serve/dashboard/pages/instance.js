@@ -1,4 +1,4 @@
-// One instance: its mirrors, limits, errors, log, refusals, state and grants.
+// One instance: its mirrors, limits, clients, errors, log, refusals, state and grants.
 
 import { html, useState } from "../vendor/libraries.js";
 import { call, get, path, query } from "../api.js";
@@ -31,8 +31,10 @@ export function Instance({ rest, theme }) {
     <${Charts} history=${history} theme=${theme} />
     ${data && html`
       ${data.versions.length > 1 && html`<${Versions} versions=${data.versions} />`}
+      ${data.previews.length > 0 && html`<${Previews} previews=${data.previews} />`}
       <${Mirrors} name=${name} instance=${data} reload=${reload} />
       <${Limits} name=${name} instance=${data} />`}
+    <${ClientLimits} name=${name} />
     <${Errors} stream=${log} />
     <${Logs} stream=${log} />
     <${RefusedList} name=${name} />
@@ -57,6 +59,21 @@ function Versions({ versions }) {
   <//>`;
 }
 
+function Previews({ previews }) {
+  return html`<${Card} id="previews" title="Previews">
+    <${Table} label="Previews" rows=${previews} keyOf=${(one) => one.version} columns=${[
+      { title: "version", cell: (one) => html`<code>${line(one.version, 40)}</code>` },
+      { title: "host", long: true, cell: (one) => html`<${Text} value=${one.host ?? "none any more"} most=${300} />` },
+      { title: "state", cell: (one) => html`<${Badge} kind=${one.ready ? "good" : "bad"}>${one.ready ? "ready" : "not ready"}<//>` },
+      { title: "requests", numeric: true, cell: (one) => number(one.requests) },
+      { title: "errors", numeric: true, cell: (one) => number(one.errors) },
+      { title: "last request", cell: (one) => `${duration(one.idle_ms)} ago` },
+      { title: "last start failed", long: true, cell: (one) => one.start_error ? html`<${Text} value=${one.start_error} most=${600} />` : "no" },
+    ]} />
+    <p class="quiet">A preview ends five minutes after its last request.</p>
+  <//>`;
+}
+
 function Mirrors({ name, instance, reload }) {
   const [error, setError] = useState();
   const act = (mirror, what) => async () => {
@@ -69,7 +86,7 @@ function Mirrors({ name, instance, reload }) {
       empty=${html`<${Empty} title="No mirror runs."><p>A mirror is a running isolate of the instance. One starts with the next request.</p><//>`}
       columns=${[
         { title: "mirror", cell: (mirror) => number(mirror.mirror) },
-        { title: "version", cell: (mirror) => html`<code>${line(mirror.version, 40)}</code>` },
+        { title: "version", cell: (mirror) => html`<code>${line(mirror.version, 40)}</code>${mirror.preview && html` <${Badge}>preview<//>`}` },
         { title: "state", cell: (mirror) => html`<${Badge} kind=${mirror.state === "ready" ? "good" : "warn"}>${line(mirror.state, 20)}<//>
           ${mirror.debugged && html` <${Badge} kind="warn">debugged<//>`}` },
         { title: "age", numeric: true, cell: (mirror) => duration(mirror.age_ms) },
@@ -117,6 +134,46 @@ function Limits({ name, instance }) {
         { title: "leads to", long: true, cell: (grant) => html`<${Text} value=${grant.detail} most=${400} />` },
       ]} />
   <//>`;
+}
+
+const WINDOWS = { 1: "s", 60: "m", 3600: "h", 86400: "day" };
+
+/** Units of a limit of clients, as the configuration has them. */
+const units = (limit, amount) => {
+  if (limit.unit === "cpu_ms") return duration(amount);
+  return limit.unit === "requests" ? number(amount) : bytes(amount);
+};
+
+function ClientLimits({ name }) {
+  const [client, setClient] = useState({});
+  const [failed, setFailed] = useState();
+  const read = (signal) => get(`/v1/limits${query({ instance: name, limit: 500, ...client })}`, signal);
+  const { data, error, reload } = useLoaded(read, [name, client.key, client.address], 5000);
+  const search = (event) => {
+    event.preventDefault();
+    const text = new FormData(event.target).get("client").trim();
+    setClient(text.startsWith("key_") ? { key: text } : { address: text });
+  };
+  const reset = (limit) => async () => {
+    await call("DELETE", path("limits", limit.counter.id));
+    reload();
+  };
+  return html`<${Card} id="client-limits" title="Limits of clients">
+    <form class="filter" role="search" onSubmit=${search}>
+      <${Field} label="Use of a client" name="client" hint="The id of its API key, or its address." /><button>Show</button></form>
+    <${Problem} error=${failed ?? error} />
+    <${Table} label="Limits of clients" rows=${data?.limits ?? []} keyOf=${(limit) => `${limit.name} ${limit.amount}/${limit.window_seconds} ${limit.methods} ${limit.paths}`}
+      empty=${data && html`<${Empty} title="No client is limited."><p><code>rate_limits</code> in the configuration limits what clients use over time.</p><//>`}
+      columns=${[
+        { title: "limit", cell: (limit) => html`<${Text} value=${limit.name} most=${120} />` },
+        { title: "of", cell: (limit) => html`<${Text} value=${[...limit.methods, ...limit.paths].join(" ") || "all requests"} most=${200} />` },
+        { title: "amount", numeric: true, cell: (limit) => `${units(limit, limit.amount)}/${WINDOWS[limit.window_seconds] ?? "month"}` },
+        { title: "used", numeric: true, cell: (limit) => limit.counter ? units(limit, limit.counter.used) : LOADING },
+        { title: "left", numeric: true, cell: (limit) => limit.counter ? units(limit, limit.counter.left) : LOADING },
+        { title: "resets in", numeric: true, cell: (limit) => limit.counter ? duration(limit.counter.resets_in_ms) : LOADING },
+        { title: "actions", cell: (limit) => limit.counter ? html`<${Action} kind="small" label="Set back" report=${setFailed}
+          act=${reset(limit)} done="The counter is set back." />` : "" },
+      ]} /><//>`;
 }
 
 function RefusedList({ name }) {

@@ -16,6 +16,7 @@ use crate::deployments::OpenDeployments;
 use crate::keys::OpenKeys;
 use crate::metrics::{History, Metrics};
 use crate::observe::Logs;
+use crate::previews::Previews;
 use crate::running::{SiteTraffic, Snapshot};
 use crate::site::Site;
 
@@ -31,6 +32,7 @@ pub(crate) struct Admin {
     pub(crate) history: History,
     pub(crate) keys: OpenKeys,
     pub(crate) deployments: OpenDeployments,
+    pub(crate) previews: Arc<Previews>,
     /// What changes the server is done by its own loop, one after the other.
     pub(crate) commands: mpsc::Sender<Command>,
 }
@@ -98,8 +100,8 @@ impl Admin {
             .ok_or_else(|| ApiError::not_found(format!("there is no instance {name:?}")))
     }
 
-    /// The version of an instance that has a mirror with this number. All versions of an instance number their mirrors
-    /// together.
+    /// The version of an instance that has a mirror with this number: one that gets requests, or a preview. All versions of
+    /// an instance number their mirrors together.
     ///
     /// # Errors
     /// When there is no such instance or no such mirror.
@@ -109,8 +111,9 @@ impl Admin {
         mirror: u32,
     ) -> Result<(Instance, IsolateHandle), ApiError> {
         let traffic = self.traffic(name)?;
-        let mut sites = traffic.sites();
-        let found = sites.find_map(|site| {
+        let previews = self.previews.of(name);
+        let previews = previews.iter().map(|preview| &preview.site);
+        let found = traffic.sites().chain(previews).find_map(|site| {
             let instance = site.answering.instance.as_ref()?;
             Some((instance.clone(), instance.isolate(mirror)?))
         });

@@ -29,6 +29,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_util::either::Either;
 
@@ -96,6 +97,9 @@ pub enum AskError {
     /// Something that the caller gave cannot be used.
     #[error("{0}")]
     Place(String),
+    /// The server ended the session of a debugger.
+    #[error("{0}")]
+    Ended(String),
     /// The server answered that it does not do this.
     #[error("{detail}")]
     Refused {
@@ -245,15 +249,16 @@ impl AdminClient {
     }
 
     /// Attaches a debugger to a mirror: `/v1/instances/NAME/mirrors/NUMBER/debug`. Messages of `debugger` go to the mirror, and
-    /// those of the mirror to `receive`, which is false once nobody wants them. Ends with either side.
+    /// those of the mirror to `receive`, which is false once nobody wants them. Nothing is read of either side while the
+    /// other one does not take it. Ends with either side.
     ///
     /// # Errors
-    /// When no server answers, or it refuses.
-    pub async fn debug(
+    /// When no server answers, it refuses, or it ends the session for another reason than the mirror's end.
+    pub async fn debug<F: Future<Output = bool>>(
         &self,
         path: &str,
         debugger: impl Stream<Item = String>,
-        mut receive: impl FnMut(String) -> bool,
+        mut receive: impl FnMut(String) -> F,
     ) -> Result<(), AskError> {
         let socket = self.web_socket(path).await?;
         let (mut sink, mut stream) = socket.split();
@@ -268,18 +273,24 @@ impl AdminClient {
         };
         let read = async {
             while let Some(Ok(message)) = stream.next().await {
-                if let Message::Text(text) = message
-                    && !receive(text.to_string())
-                {
-                    return;
+                match message {
+                    Message::Text(text) => {
+                        if !receive(text.to_string()).await {
+                            return Ok(());
+                        }
+                    }
+                    Message::Close(Some(frame)) if frame.code == CloseCode::Policy => {
+                        return Err(AskError::Ended(frame.reason.to_string()));
+                    }
+                    _ => {}
                 }
             }
+            Ok(())
         };
         tokio::select! {
-            () = write => {}
-            () = read => {}
+            () = write => Ok(()),
+            ended = read => ended,
         }
-        Ok(())
     }
 
     async fn web_socket(&self, path: &str) -> Result<WebSocketStream<TokioIo<Upgraded>>, AskError> {

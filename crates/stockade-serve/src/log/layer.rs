@@ -120,16 +120,16 @@ impl Lines {
             return;
         };
         match sink.format() {
-            Format::Json => sink.add(&json),
+            Format::Json => sink.add(level, &json),
             Format::Text => {
                 if let Some(text) = line(event, name, false) {
-                    sink.add(&text);
+                    sink.add(level, &text);
                 }
             }
             Format::Terminal { colours } => {
                 let (mut said, origin) = record(event, Said::default());
                 said.message = origin.message;
-                sink.add(&terminal::line(colours, &now(), level, name, said));
+                sink.add(level, &terminal::line(colours, &now(), level, name, said));
             }
         }
         self.recent.add(level, name, &json);

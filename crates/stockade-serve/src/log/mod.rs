@@ -2,6 +2,7 @@
 //!
 //! Everything is an event of `tracing`, and [`layer`] alone makes lines of them.
 
+mod journal;
 mod layer;
 mod line;
 mod recent;

@@ -15,6 +15,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tracing::Level;
 
+use super::journal;
 use super::line::{Format, Line, now};
 use super::terminal::{self, Said};
 
@@ -68,6 +69,8 @@ struct SinkShared {
 struct SinkState {
     waiting: Vec<u8>,
     format: Format,
+    /// Lines that are added now will be written to the journal, which wants their level in front of them.
+    journal: bool,
     /// Lines dropped and not reported yet.
     dropped: u64,
     dropped_in_all: u64,
@@ -79,14 +82,20 @@ struct SinkState {
 }
 
 enum Output {
-    StandardError,
+    StandardError { journal: bool },
     File(File),
+}
+
+impl Output {
+    fn is_journal(&self) -> bool {
+        matches!(self, Self::StandardError { journal: true })
+    }
 }
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::StandardError => io::stderr().write(bytes),
+            Self::StandardError { .. } => io::stderr().write(bytes),
             Self::File(file) => file.write(bytes),
         }
     }
@@ -98,7 +107,9 @@ impl Write for Output {
 
 fn open(destination: &Destination) -> io::Result<Output> {
     Ok(match destination {
-        Destination::StandardError => Output::StandardError,
+        Destination::StandardError => Output::StandardError {
+            journal: journal::ends_in(io::stderr()),
+        },
         Destination::File(path) => Output::File(
             OpenOptions::new()
                 .append(true)
@@ -141,6 +152,7 @@ impl Sink {
             state: Mutex::new(SinkState {
                 waiting: Vec::new(),
                 format,
+                journal: output.is_journal(),
                 dropped: 0,
                 dropped_in_all: 0,
                 next: None,
@@ -165,14 +177,20 @@ impl Sink {
     }
 
     /// Adds a whole line, its end included.
-    pub(crate) fn add(&self, line: &str) {
+    pub(crate) fn add(&self, level: Level, line: &str) {
         let mut state = self.shared.state.lock();
-        if state.waiting.len() + line.len() > MAX_WAITING {
+        let prefix = if state.journal {
+            journal::prefix(level)
+        } else {
+            ""
+        };
+        if state.waiting.len() + prefix.len() + line.len() > MAX_WAITING {
             state.dropped += 1;
             state.dropped_in_all += 1;
             return;
         }
         let was_empty = state.waiting.is_empty();
+        state.waiting.extend_from_slice(prefix.as_bytes());
         state.waiting.extend_from_slice(line.as_bytes());
         drop(state);
         if was_empty {
@@ -239,12 +257,18 @@ fn write(shared: &SinkShared, mut output: Output) {
         }
         // Lines that came before the change belong to what was open then.
         let next = state.next.take();
+        if let Some(next) = &next {
+            state.journal = next.is_journal();
+        }
         state.writing = true;
         std::mem::swap(&mut lines, &mut state.waiting);
         let dropped = std::mem::take(&mut state.dropped);
         let format = state.format;
         drop(state);
         if dropped > 0 {
+            if output.is_journal() {
+                lines.extend_from_slice(journal::prefix(Level::WARN).as_bytes());
+            }
             lines.extend_from_slice(dropped_line(format, dropped).as_bytes());
         }
         // When the log itself cannot be written, there is nowhere to report that.
@@ -289,12 +313,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, moved) = (folder.path().join("a.log"), folder.path().join("a.log.1"));
         let sink = Sink::start(Destination::File(path.clone()), Format::Text).unwrap();
-        sink.add("one\n");
+        sink.add(Level::INFO, "one\n");
         sink.flush();
         std::fs::rename(&path, &moved).unwrap();
-        sink.add("two\n");
+        sink.add(Level::INFO, "two\n");
         sink.reopen().unwrap();
-        sink.add("three\n");
+        sink.add(Level::INFO, "three\n");
         // The writer may be on its way with the first two.
         sink.flush();
         let all =
@@ -311,7 +335,7 @@ mod tests {
         let missing = Destination::File(folder.path().join("no/a.log"));
         assert!(SinkChange::open(missing, Format::Json).is_err());
         assert_eq!(sink.format(), Format::Text);
-        sink.add("still\n");
+        sink.add(Level::INFO, "still\n");
         sink.flush();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "still\n");
     }
@@ -335,7 +359,7 @@ mod tests {
         let sink = Sink::start(Destination::File(path), Format::Json).unwrap();
         let line = format!("{}\n", "x".repeat((1 << 20) - 1));
         for _ in 0..20 {
-            sink.add(&line);
+            sink.add(Level::INFO, &line);
         }
         assert!(sink.dropped_in_all() >= 3, "{}", sink.dropped_in_all());
         let reading = std::thread::spawn(move || {
@@ -349,7 +373,7 @@ mod tests {
         });
         // The next line carries the count.
         while !reading.is_finished() {
-            sink.add("y\n");
+            sink.add(Level::INFO, "y\n");
             std::thread::yield_now();
         }
         reading.join().unwrap();

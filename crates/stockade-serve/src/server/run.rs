@@ -253,22 +253,6 @@ impl Server {
         let history = History::default();
         tokio::spawn(history.clone().record(Arc::clone(&sites)));
         let deployments = OpenDeployments::default();
-        let admin = Arc::new(Admin {
-            config_path: options.config.clone(),
-            started: SystemTime::now(),
-            running: Arc::clone(&running),
-            gateway: gateway.clone(),
-            logs: Arc::clone(&logs),
-            metrics: metrics.clone(),
-            history: history.clone(),
-            keys: Arc::clone(&keys),
-            deployments: Arc::clone(&deployments),
-            commands,
-        });
-        let admin_target = AdminTarget {
-            admin: Arc::clone(&admin),
-            router: admin::router(&admin),
-        };
         let status = (options.development.as_ref()).map(|made| Arc::clone(&made.status));
         let directory = Arc::new(Directory::new(status));
         let context = Arc::new(SiteContext {
@@ -290,6 +274,23 @@ impl Server {
             Arc::clone(&deployments),
             drains.clone(),
         );
+        let admin = Arc::new(Admin {
+            config_path: options.config.clone(),
+            started: SystemTime::now(),
+            running: Arc::clone(&running),
+            gateway: gateway.clone(),
+            logs: Arc::clone(&logs),
+            metrics: metrics.clone(),
+            history: history.clone(),
+            keys: Arc::clone(&keys),
+            deployments: Arc::clone(&deployments),
+            previews: Arc::clone(&previews),
+            commands,
+        });
+        let admin_target = AdminTarget {
+            admin: Arc::clone(&admin),
+            router: admin::router(&admin),
+        };
         let subsystems: Vec<Box<dyn Subsystem>> = vec![
             Box::new(Auditing {
                 logs: Arc::clone(&logs),

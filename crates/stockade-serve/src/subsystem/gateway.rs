@@ -13,7 +13,7 @@ use super::{Change, Prepared, Preparing, Reload, Subsystem};
 use crate::directory::{Directory, SiteTarget};
 use crate::error::ServeError;
 use crate::plan;
-use crate::previews::{PreviewTarget, Previews};
+use crate::previews::{self, PreviewTarget, Previews};
 use crate::running::Running;
 use crate::streams::SiteStreams;
 
@@ -114,7 +114,7 @@ fn table(
         (config.instances.values()).filter(|site| site.code.is_some() && !site.urls.is_empty());
     let with_code = domain.into_iter().flat_map(|domain| {
         let sites = with_code.clone();
-        sites.map(move |site| (site, format!("{}.{domain}", site.name)))
+        sites.map(move |site| (site, previews::host(&site.name, domain)))
     });
     let of_previews = with_code.map(|(site, host)| {
         let urls = &site.urls;

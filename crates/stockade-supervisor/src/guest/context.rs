@@ -1,6 +1,6 @@
 //! An isolate as whatever runs its guest sees it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -39,6 +39,27 @@ impl Clocks {
     pub fn restart(&self) {
         if self.0.state.activity.restart_clocks() {
             Watchdog::wake();
+        }
+    }
+}
+
+/// The limits of one isolate, for the thread that does blocking work for it.
+#[derive(Clone)]
+pub struct HelperMark(Weak<Isolate<dyn Uplink>>);
+
+impl HelperMark {
+    /// The CPU time of the thread with this clock counts from now on. `ask` is called on any thread, and has the helper
+    /// call [`Self::is_idle`] once it has done what it was given by then.
+    pub fn works(&self, clock: CpuClock, ask: Box<dyn Fn() + Send>) {
+        if let Some(isolate) = self.0.upgrade() {
+            isolate.state.activity.set_helper(clock, ask);
+        }
+    }
+
+    /// On that thread: it has nothing to do.
+    pub fn is_idle(&self) {
+        if let Some(isolate) = self.0.upgrade() {
+            isolate.state.activity.helper_is_idle();
         }
     }
 }
@@ -212,16 +233,10 @@ impl GuestContext {
         self.state().activity.end()
     }
 
-    /// Called with the clock of a thread that does blocking work for the isolate: its CPU time counts
-    /// from then on.
+    /// The limits of the isolate for a thread that does blocking work for it.
     #[must_use]
-    pub fn helper_mark(&self) -> Box<dyn Fn(CpuClock) + Send> {
-        let isolate = Arc::downgrade(&self.isolate);
-        Box::new(move |clock| {
-            if let Some(isolate) = isolate.upgrade() {
-                isolate.state.activity.set_helper(clock);
-            }
-        })
+    pub fn helper_mark(&self) -> HelperMark {
+        HelperMark(Arc::downgrade(&self.isolate))
     }
 
     /// Whether the host is another process.

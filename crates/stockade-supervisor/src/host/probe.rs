@@ -272,38 +272,106 @@ impl CpuRecording {
     }
 }
 
+/// Why a debugger's session is over while both sides are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DebugError {
+    /// The isolate takes no more, or the debugger takes no answers.
+    #[error("{} MiB of the debugger's messages have no answer, which is the limit", MAX_DEBUG_BYTES >> 20)]
+    Unanswered,
+    /// One message is too long.
+    #[error("the isolate sent a message of more than {} MiB, which is the limit", MAX_DEBUG_BYTES >> 20)]
+    TooLong,
+}
+
 /// A debugger's session with an isolate of a worker. Dropping it ends it.
 pub struct DebugSession {
     probe: OpenProbe,
-    /// Answers that do not come from the isolate.
-    answers: Mutex<VecDeque<String>>,
+    commands: Mutex<Commands>,
     answered: Notify,
 }
 
+/// What the debugger has sent and has no answer to.
+#[derive(Default)]
+struct Commands {
+    /// Bytes of each message that the isolate has not answered, and of those and all answers that wait here.
+    unanswered: VecDeque<usize>,
+    bytes: usize,
+    /// Answers that do not come from the isolate.
+    answers: VecDeque<String>,
+    /// There are too many.
+    over: bool,
+}
+
+/// Bytes that a message has in memory besides its text.
+const MESSAGE_OVERHEAD: usize = 64;
+
+impl Commands {
+    /// Counts a message that is kept; false if there is no room for it.
+    fn keep(&mut self, text: &str) -> bool {
+        let size = text.len() + MESSAGE_OVERHEAD;
+        self.over |= self.bytes.saturating_add(size) > MAX_DEBUG_BYTES;
+        if !self.over {
+            self.bytes += size;
+        }
+        !self.over
+    }
+
+    /// Takes a message of the isolate. An answer begins with the number of its command, or says what is wrong with one
+    /// that has none.
+    fn received(&mut self, text: &str) {
+        if text.starts_with("{\"id\":") || text.starts_with("{\"error\":") {
+            let size = self.unanswered.pop_front().unwrap_or(0);
+            self.bytes = self.bytes.saturating_sub(size);
+        }
+    }
+
+    fn next_answer(&mut self) -> Option<String> {
+        let answer = self.answers.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(answer.len() + MESSAGE_OVERHEAD);
+        Some(answer)
+    }
+}
+
 impl DebugSession {
-    /// Sends the debugger's message; one that is too long is dropped. What V8 cannot do in a worker is answered here.
+    /// Sends the debugger's message. What V8 cannot do in a worker is answered here. The session is over where too many
+    /// bytes have no answer.
     pub fn send(&self, text: String) {
+        let mut commands = self.commands.lock();
         if let Some(answer) = refused_in_worker(&text) {
-            self.answers.lock().push_back(answer);
+            if commands.keep(&answer) {
+                commands.answers.push_back(answer);
+            }
             return self.answered.notify_one();
         }
-        if text.len() <= MAX_DEBUG_BYTES
-            && let Some(interrupt) = self.probe.isolate.state.interrupt_handle()
-        {
+        if !commands.keep(&text) {
+            return self.answered.notify_one();
+        }
+        commands.unanswered.push_back(text.len() + MESSAGE_OVERHEAD);
+        drop(commands);
+        if let Some(interrupt) = self.probe.isolate.state.interrupt_handle() {
             interrupt.debug(self.probe.id, text);
         }
     }
 
-    /// The isolate's next message; `None` when the session is over, which it also is after a message that is longer than
-    /// [`MAX_DEBUG_BYTES`]. The isolate waits until its messages are taken.
-    pub async fn next(&self) -> Option<String> {
+    /// The isolate's next message; `None` when the session is over with the isolate. The isolate waits until its messages
+    /// are taken.
+    ///
+    /// # Errors
+    /// Why the session is over otherwise.
+    pub async fn next(&self) -> Option<Result<String, DebugError>> {
         let queue = &self.probe.queue;
         let mut text = Vec::new();
         loop {
-            if text.is_empty()
-                && let Some(answer) = self.answers.lock().pop_front()
             {
-                return Some(answer);
+                let mut commands = self.commands.lock();
+                if commands.over {
+                    return Some(Err(DebugError::Unanswered));
+                }
+                if text.is_empty()
+                    && let Some(answer) = commands.next_answer()
+                {
+                    return Some(Ok(answer));
+                }
             }
             let Some((finding, size)) = queue.pop() else {
                 if queue.is_closed() {
@@ -320,8 +388,13 @@ impl DebugSession {
                 Finding::Piece(piece) if text.len() + piece.len() <= MAX_DEBUG_BYTES => {
                     text.extend_from_slice(&piece);
                 }
-                Finding::Message => return String::from_utf8(text).ok(),
-                Finding::Piece(_) | Finding::Done | Finding::Failed(_) => return None,
+                Finding::Piece(_) => return Some(Err(DebugError::TooLong)),
+                Finding::Message => {
+                    let text = String::from_utf8(text).ok()?;
+                    self.commands.lock().received(&text);
+                    return Some(Ok(text));
+                }
+                Finding::Done | Finding::Failed(_) => return None,
             }
         }
     }
@@ -336,7 +409,7 @@ impl IsolateHandle {
         let probe = OpenProbe::start(self.isolate(), Probe::Debugger)?;
         Ok(DebugSession {
             probe,
-            answers: Mutex::default(),
+            commands: Mutex::default(),
             answered: Notify::new(),
         })
     }

@@ -67,8 +67,12 @@ struct Helper {
     zero: u64,
     /// Its CPU time in the last sample.
     seen: u64,
-    /// Its CPU time when it was last seen idle.
+    /// Its CPU time when it was last idle.
     idle_at: u64,
+    /// Has it call [`Activity::helper_is_idle`] once it has done what it was given.
+    ask: Option<Box<dyn Fn() + Send>>,
+    /// It was asked, and has not answered yet.
+    is_asked: bool,
     /// CPU time of helpers that are gone.
     past: u64,
 }
@@ -94,6 +98,9 @@ struct HoldState {
     /// Since when the thread has been waiting here.
     waiting_since: Option<u64>,
 }
+
+/// CPU time of a helper that is not worth a question, in nanoseconds: what it takes to answer one is less.
+const BRIEF: u64 = 200_000;
 
 /// How much of a second's share may be used in one go.
 const BURST: f64 = 0.05;
@@ -188,19 +195,28 @@ impl Activity {
         true
     }
 
-    /// The thread of this clock works for the isolate from now on.
-    pub(crate) fn set_helper(&self, clock: CpuClock) {
+    /// The thread of this clock works for the isolate from now on. `ask` has it call [`Self::helper_is_idle`] once it
+    /// has done what it was given by then.
+    pub(crate) fn set_helper(&self, clock: CpuClock, ask: Box<dyn Fn() + Send>) {
         let mut helper = self.helper.lock();
         *helper = Helper {
             clock: Some(clock),
+            ask: Some(ask),
             zero: clock.read().map_or(0, nanos),
             past: helper.past + helper.seen,
             ..Helper::default()
         };
     }
 
-    /// CPU time that the helper has used without a pause, and in all. A helper that used none since the
-    /// last sample is idle.
+    /// On the helper: it has done what it was given.
+    pub(crate) fn helper_is_idle(&self) {
+        let mut helper = self.helper.lock();
+        helper.idle_at = nanos(CpuClock::now()).saturating_sub(helper.zero);
+        helper.is_asked = false;
+    }
+
+    /// CPU time that the helper has used without a pause, and in all. A helper that used none since the last sample
+    /// is idle or waits for a processor. Only the helper knows which, so it is asked.
     pub(crate) fn sample_helper(&self) -> (Duration, Duration) {
         let mut helper = self.helper.lock();
         let Some(now) = helper.clock.and_then(CpuClock::read).map(nanos) else {
@@ -208,7 +224,12 @@ impl Activity {
         };
         let now = now.saturating_sub(helper.zero);
         if now == helper.seen {
-            helper.idle_at = now;
+            if now.saturating_sub(helper.idle_at) < BRIEF {
+                helper.idle_at = now;
+            } else if let Some(ask) = helper.ask.as_ref().filter(|_| !helper.is_asked) {
+                ask();
+                helper.is_asked = true;
+            }
         }
         helper.seen = now;
         let at_a_stretch = now.saturating_sub(helper.idle_at);
@@ -386,6 +407,9 @@ impl Activity {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+
     use super::*;
 
     fn burn(cpu: Duration) {
@@ -406,6 +430,50 @@ mod tests {
         assert!(activity.usage().is_none());
         let (total, last) = activity.cpu();
         assert_eq!((total, last), (used, used));
+    }
+
+    #[test]
+    fn helper_that_waits_for_a_processor_is_not_idle() {
+        let activity = &Activity::new(CpuShare::FULL);
+        let asked = Arc::new(AtomicU64::new(0));
+        let (work, works) = channel();
+        let (done, is_done) = channel();
+        std::thread::scope(|scope| {
+            let of_helper = Arc::clone(&asked);
+            scope.spawn(move || {
+                let ask = move || _ = of_helper.fetch_add(1, Ordering::SeqCst);
+                activity.set_helper(CpuClock::of_this_thread(), Box::new(ask));
+                for is_last in works {
+                    burn(Duration::from_millis(5));
+                    if is_last {
+                        activity.helper_is_idle();
+                    }
+                    done.send(()).unwrap();
+                }
+            });
+            // A thread that waits uses as little as one that the kernel keeps waiting.
+            let pause = |is_last: bool| {
+                work.send(is_last).unwrap();
+                is_done.recv().unwrap();
+                let mut before = activity.sample_helper();
+                loop {
+                    std::thread::yield_now();
+                    let now = activity.sample_helper();
+                    if now.1 == before.1 {
+                        return now.0;
+                    }
+                    before = now;
+                }
+            };
+            let (five, ten) = (Duration::from_millis(5), Duration::from_millis(10));
+            assert!(pause(false) >= five);
+            assert!(pause(false) >= ten);
+            assert_eq!(asked.load(Ordering::SeqCst), 1);
+            assert!(pause(true) < five);
+            assert!(pause(false) < ten);
+            assert_eq!(asked.load(Ordering::SeqCst), 2);
+            drop(work);
+        });
     }
 
     #[test]

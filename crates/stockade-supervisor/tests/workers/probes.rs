@@ -9,7 +9,9 @@ use stockade_limits::{IsolateOptions, Limits};
 use stockade_protocol::bounds::{MAX_DEBUG_BYTES, MAX_FINDING_BYTES};
 use stockade_protocol::frame::{FromWorker, ToWorker};
 use stockade_protocol::{Finding, HeapStatistics, Payload, Probe, ProbeId, ProbeOrder};
-use stockade_supervisor::{ExitCause, IsolateHandle, LONGEST_PROFILE, ProbeError, Supervisor};
+use stockade_supervisor::{
+    DebugError, ExitCause, IsolateHandle, LONGEST_PROFILE, ProbeError, Supervisor,
+};
 
 use crate::scripted::{Scripted, Worker};
 use crate::{block_on, create, options, supervisor, until_destroyed};
@@ -306,19 +308,70 @@ fn messages_of_a_debugger_pass_both_ways_until_one_side_ends() {
             String::new(),
         ] {
             session.send(text.clone());
-            assert_eq!(session.next().await, Some(text));
+            assert_eq!(session.next().await, Some(Ok(text)));
         }
         assert!(handle.debug().is_err(), "one at a time");
         // Neither way is without bounds.
         session.send(" ".repeat(MAX_DEBUG_BYTES + 1));
-        session.send("flood".to_owned());
-        assert_eq!(session.next().await, None);
+        assert_eq!(session.next().await, Some(Err(DebugError::Unanswered)));
         drop(session);
         assert_eq!(ended.recv(), Ok(1));
         let session = handle.debug().unwrap();
+        session.send("flood".to_owned());
+        assert_eq!(session.next().await, Some(Err(DebugError::TooLong)));
+        drop(session);
+        assert_eq!(ended.recv(), Ok(2));
+        let session = handle.debug().unwrap();
         session.send("again".to_owned());
-        assert_eq!(session.next().await.as_deref(), Some("again"));
+        assert_eq!(session.next().await, Some(Ok("again".to_owned())));
         handle.destroy();
         assert_eq!(session.next().await, None);
+    });
+}
+
+#[test]
+fn commands_of_a_debugger_that_have_no_answer_are_bounded() {
+    block_on(async {
+        let supervisor = supervisor(Scripted(move |mut worker: Worker| {
+            let Some(isolate) = worker.start() else {
+                return;
+            };
+            while let Some(frame) = worker.next() {
+                if let ToWorker::Debug { id, text, .. } = frame
+                    && text.starts_with("answered")
+                {
+                    let answer = b"{\"id\":1,\"result\":{}}".to_vec();
+                    for finding in [Finding::Piece(answer), Finding::Message] {
+                        worker.send(FromWorker::Found {
+                            isolate,
+                            id,
+                            finding,
+                        });
+                    }
+                }
+            }
+        }));
+        let (handle, _queue) = create(&supervisor, options()).await;
+        let session = handle.debug().unwrap();
+        let command = |word: &str| word.to_owned() + &" ".repeat(MAX_DEBUG_BYTES / 4);
+        for _ in 0..8 {
+            session.send(command("answered"));
+            assert!(session.next().await.unwrap().is_ok());
+        }
+        for _ in 0..4 {
+            session.send(command("not"));
+        }
+        let over = Some(Err(DebugError::Unanswered));
+        assert_eq!(session.next().await, over);
+        drop(session);
+        // Answers that are not the isolate's, and that the debugger does not take, count as well.
+        let session = handle.debug().unwrap();
+        let refused = "{\"id\":1,\"method\":\"Profiler.start\"}";
+        session.send(refused.to_owned());
+        assert!(session.next().await.unwrap().unwrap().contains("\"id\":1"));
+        for _ in 0..MAX_DEBUG_BYTES / 64 {
+            session.send(refused.to_owned());
+        }
+        assert_eq!(session.next().await, over);
     });
 }

@@ -53,6 +53,23 @@ pub fn program(
     specifier: &str,
     declared: Option<&HashSet<String>>,
 ) -> Result<Program, TranspileError> {
+    compile(source, specifier, declared, true)
+}
+
+/// Makes the script that runs before a run: as [`program`] without a session, and its promise resolves to `undefined`.
+///
+/// # Errors
+/// As [`transpile`](crate::transpile).
+pub fn prelude(source: &str, specifier: &str) -> Result<Program, TranspileError> {
+    compile(source, specifier, None, false)
+}
+
+fn compile(
+    source: &str,
+    specifier: &str,
+    declared: Option<&HashSet<String>>,
+    has_result: bool,
+) -> Result<Program, TranspileError> {
     let options = Options {
         specifier,
         language: Language::TypeScript,
@@ -68,7 +85,7 @@ pub fn program(
     let map = String::from_utf8_lossy(&map);
     let map = SourceMap::from_json_string(&map)
         .map_err(|error| whole(format!("the source map cannot be read: {error}")))?;
-    confine::confined(stack, || wrap(code, map, declared))
+    confine::confined(stack, || wrap(code, map, declared, has_result))
         .unwrap_or_else(Err)
         .map_err(|error| whole(format!("the compiler failed: {error}")))
 }
@@ -78,6 +95,7 @@ fn wrap(
     code: &str,
     map: SourceMap<'_>,
     declared: Option<&HashSet<String>>,
+    has_result: bool,
 ) -> Result<Program, String> {
     let allocator = Allocator::default();
     let parsed = Parser::new(&allocator, code, Language::JavaScript.source_type(true))
@@ -93,6 +111,7 @@ fn wrap(
     let mut wrapper = Wrapper {
         code,
         session: declared.is_some(),
+        has_result,
         first: Pieces::default(),
         body: Pieces::default(),
         names: Vec::new(),
@@ -130,6 +149,8 @@ fn unused_name(code: &str) -> String {
 struct Wrapper<'c> {
     code: &'c str,
     session: bool,
+    /// The promise resolves to the value of the text, and not to `undefined`.
+    has_result: bool,
     /// What comes before all other statements: imports, and functions of a session.
     first: Pieces,
     body: Pieces,
@@ -387,7 +408,10 @@ impl Wrapper<'_> {
                 "return typeof {default} === \"function\" ? {default}() : {default};\n"
             ));
         }
-        all.text("})()");
+        all.text(match self.has_result {
+            true => "})()",
+            false => "})().then(() => {})",
+        });
         let (code, map) = all.join(self.code, map);
         Program {
             code,

@@ -104,7 +104,10 @@ fn session_keeps_imports_and_exports() {
 
 /// The place in the source that the map has for the first place of a text in the code.
 fn source_of(source: &str, text: &str, declared: Option<&HashSet<String>>) -> (u32, u32) {
-    let made = program(source, "main.ts", declared).unwrap();
+    place_of(program(source, "main.ts", declared).unwrap(), text)
+}
+
+fn place_of(made: Program, text: &str) -> (u32, u32) {
     let json = String::from_utf8(made.source_map).unwrap();
     let map = SourceMap::from_json_string(&json).unwrap();
     let at = made.code.find(text).unwrap();
@@ -131,6 +134,14 @@ fn places_are_those_of_the_text_as_it_was_given() {
     assert_eq!(source_of(source, "return (last", None), (6, 10));
     let source = "let a = 1;\nfunction f() {\n  throw oops();\n}\nf()";
     assert_eq!(source_of(source, "oops", Some(&HashSet::new())), (3, 9));
+}
+
+#[test]
+fn prelude_has_no_result_and_keeps_places() {
+    let made = prelude("const a: number = 1;\n  fail(a)", "prelude.ts").unwrap();
+    assert!(made.code.ends_with("})().then(() => {})"), "{}", made.code);
+    assert!(made.declares.is_empty());
+    assert_eq!(place_of(made, "fail"), (2, 3));
 }
 
 #[test]

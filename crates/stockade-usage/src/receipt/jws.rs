@@ -217,6 +217,57 @@ mod tests {
     }
 
     #[test]
+    fn receipt_of_a_request_in_an_older_version_is_verified_without_what_it_does_not_state() {
+        let (_folder, key) = key();
+        let receipt = receipt();
+        let mut usage = json!({ "cpu_ms": 1.5, "elapsed_ms": 2.0, "sent_bytes": 3 });
+        let mut stated = json!({
+            "version": 1, "jti": "00", "command": "serve", "instance": "shop",
+            "code": receipt.code, "policy": receipt.policy, "runtime": receipt.runtime,
+            "request": { "id": "a", "method": "GET", "url_sha256": "b" },
+            "started": receipt.started, "ended": receipt.ended, "usage": usage, "refused": 4,
+            "result": { "status": 200, "complete": true },
+        });
+        let verified = |stated: &serde_json::Value| {
+            let text = sign(stated, &key).unwrap();
+            let of_request = match verify(&text, &key.public()).unwrap() {
+                Statement::Request(receipt) => Some(receipt),
+                Statement::Run(_) => None,
+            };
+            of_request.unwrap()
+        };
+        let first = verified(&stated);
+        assert_eq!((first.refused, first.refused_grants), (4, None));
+        assert_eq!(
+            (first.usage.received_bytes, first.usage.egress),
+            (None, None)
+        );
+        // What is verified is passed on as it was.
+        assert_eq!(serde_json::to_value(&first).unwrap(), stated);
+        for (name, value) in [
+            ("received_bytes", 5),
+            ("egress_requests", 6),
+            ("egress_sent_bytes", 7),
+            ("egress_received_bytes", 8),
+        ] {
+            usage[name] = value.into();
+        }
+        (stated["version"], stated["usage"], stated["refused_grants"]) =
+            (2.into(), usage, 9.into());
+        let second = verified(&stated);
+        let egress = second.usage.egress.unwrap();
+        assert_eq!(
+            (egress.egress_requests, egress.egress_received_bytes),
+            (6, 8)
+        );
+        assert_eq!(
+            (second.usage.received_bytes, second.refused_grants),
+            (Some(5), Some(9))
+        );
+        assert_eq!(serde_json::to_value(&second).unwrap(), stated);
+    }
+
+    #[test]
     fn other_algorithms_types_and_forms_are_refused() {
         let (_folder, key) = key();
         let text = sign(&receipt(), &key).unwrap();
@@ -304,8 +355,11 @@ mod tests {
                 cpu_ms: 0.5,
                 elapsed_ms: 1.0,
                 sent_bytes: 5,
+                received_bytes: Some(6),
+                egress: None,
             },
             refused: 1,
+            refused_grants: Some(2),
             result: crate::receipt::Answered {
                 status: 200,
                 complete: true,

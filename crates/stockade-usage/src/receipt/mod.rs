@@ -14,10 +14,14 @@ use serde_json::{Map, Value};
 
 pub use canonical::{Sha256, canonical};
 pub use jws::{ReceiptError, jwk, pem, public_key, sign, verify};
-pub use request::{Answered, Asked, RequestReceipt, RequestUse, Statement};
+pub use request::{Answered, Asked, RequestEgress, RequestReceipt, RequestUse, Statement};
 
-/// The version of the format that is written.
+/// The version of the format of runs that is written.
 pub const VERSION: u32 = 1;
+
+/// The version of the format of requests that is written. The first one had no egress, no bytes of the request and no refusals
+/// of grants.
+pub const REQUEST_VERSION: u32 = 2;
 
 /// What one run of a guest was, and what it used. Digests are SHA-256 in lower-case hexadecimal, times are RFC 3339 in
 /// UTC.

@@ -7,7 +7,7 @@ use super::{Code, Policy, Receipt, Runtime};
 /// What one request of a client to a site was, and what it used.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RequestReceipt {
-    /// [`super::VERSION`] of the program that wrote it.
+    /// [`super::REQUEST_VERSION`] of the program that wrote it.
     pub version: u32,
     /// Random: no other receipt has it. The response has it as `stockade-receipt`.
     pub jti: String,
@@ -31,6 +31,9 @@ pub struct RequestReceipt {
     pub usage: RequestUse,
     /// Outbound requests and connections that a rule or a limit refused to the guest while it worked on this request alone.
     pub refused: u64,
+    /// Calls of grants that a rule or a limit refused to it in the same way; `None` in version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_grants: Option<u64>,
     /// What was answered.
     pub result: Answered,
 }
@@ -55,6 +58,23 @@ pub struct RequestUse {
     pub elapsed_ms: f64,
     /// Bytes of the response's body.
     pub sent_bytes: u64,
+    /// Bytes of the request's body that were received; `None` in version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received_bytes: Option<u64>,
+    /// What the guest sent and received while it worked on this request alone; `None` in version 1.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<RequestEgress>,
+}
+
+/// Outbound requests and connections of one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestEgress {
+    /// How many were begun.
+    pub egress_requests: u64,
+    /// Bytes of bodies and messages that they sent.
+    pub egress_sent_bytes: u64,
+    /// Bytes of bodies and messages that they received.
+    pub egress_received_bytes: u64,
 }
 
 /// What was answered.

@@ -78,12 +78,13 @@ fn failed(error: &dyn std::fmt::Display) -> Refusal {
 
 /// Runs the command and gives the exit code.
 pub(crate) fn dev(args: &DevArgs) -> Result<i32, Refusal> {
+    // 1. The project, an address, and a folder for what is made.
     let project = Project::find(&args.path);
     let project = project.map_err(|error| Refusal(error.to_string(), exit::USAGE))?;
     let tls = args.tls.then(local_certificate).transpose();
     let tls = tls.map_err(|error| failed(&error))?;
     let port = port(args.port)?;
-    // It is private, and removed at the end.
+    // The folder is private, and removed at the end.
     let private = Permissions::from_mode(0o700);
     let work = tempfile::Builder::new()
         .prefix("stockade-dev-")
@@ -93,6 +94,8 @@ pub(crate) fn dev(args: &DevArgs) -> Result<i32, Refusal> {
     if let Some(certificate) = &tls {
         say_trust(certificate);
     }
+
+    // 2. A server that makes its configuration from the project whenever that changes.
     let status = Arc::new(DevelopmentStatus::default());
     let shown = project.shown.clone();
     let maker = Maker {
@@ -128,6 +131,8 @@ pub(crate) fn dev(args: &DevArgs) -> Result<i32, Refusal> {
             status,
         }),
     };
+
+    // 3. It serves until a signal, or the end of standard input.
     let ended = runtime.block_on(async {
         let asked = interrupted().map_err(|error| failed(&error))?;
         let input_ends = args.until_input_ends;

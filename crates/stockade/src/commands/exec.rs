@@ -1,17 +1,17 @@
 //! `stockade exec`: one guest file by itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::Value;
 use stockade::rpc::{ExportError, call_export, plain_json};
-use stockade::run::set_running;
+use stockade::run::{NOT_JSON, Prelude, set_running};
 use stockade::{ConsoleMode, ModuleFiles, Payload};
 
 use super::document::Done;
 use super::failure::Failure;
-use super::guest::{GuestArgs, Refusal, read};
+use super::guest::{GuestArgs, Guests, Refusal, read};
 use super::receipt::{Asked, ReceiptArgs};
 use super::recorded::RecordedArgs;
 use super::run_guest::{Job, limits_of};
@@ -33,6 +33,7 @@ Examples:
   echo 'console.log(6 * 7)' | stockade exec -
   stockade exec -e 'const a: number = 6; a * 7'      prints 42, the value of the last expression
   stockade exec -e 'import rows from \"./rows.json\" with {{ type: \"json\" }}; rows.length' --file rows.json=/tmp/rows.json
+  stockade exec --prelude helpers.ts -e 'twice(21)'   where helpers.ts sets globalThis.twice
 
 All that the guest prints is printed: where nothing takes it, the guest waits, and neither its clocks nor the timeout run.
 
@@ -46,6 +47,9 @@ Other exit codes: 0 done, 1 an error that nothing caught, or a file that cannot 
 /// What the code of `-e` is called.
 const EVALUATED: &str = "main.ts";
 
+/// What the code of `--prelude` is called.
+const PRELUDE: &str = "prelude.ts";
+
 #[derive(Args)]
 pub(crate) struct ExecArgs {
     /// The guest's file: TypeScript or JavaScript, `-` for standard input. It imports files of its own folder
@@ -55,6 +59,10 @@ pub(crate) struct ExecArgs {
     /// Run this code and print its result: what a top-level return, the default export or the last expression gives
     #[arg(long, short, value_name = "CODE", conflicts_with = "module")]
     eval: Option<String>,
+
+    /// Run this file before the code of -e, in the same isolate: what it sets as a property of globalThis is there for the code
+    #[arg(long, value_name = "FILE", conflicts_with = "module")]
+    prelude: Option<PathBuf>,
 
     /// Give the guest a file, as data/rows.json=/tmp/rows.json. It imports modules and JSON, and reads the others as
     /// NETWORK.env.FILES
@@ -90,33 +98,7 @@ pub(crate) struct ExecArgs {
 /// Runs the command and gives the exit code.
 pub(crate) fn exec(args: &ExecArgs) -> Result<i32, Refusal> {
     let list = Value::from(args.args.clone());
-    let modules = || match (&args.module, &args.eval) {
-        (Some(module), _) => read(module),
-        (None, code) => Ok(ModuleFiles {
-            modules: code
-                .iter()
-                .map(|code| (EVALUATED.to_owned(), code.clone()))
-                .collect(),
-            entry: EVALUATED.to_owned(),
-            folder: PathBuf::new(),
-        }),
-    };
-    let guests = args
-        .guest
-        .sandbox_with(modules, &args.file, ConsoleMode::Whole);
-    let guests = guests.map(|mut guests| {
-        if args.eval.is_some() {
-            // The code is evaluated: it is not a module that runs by itself, or is imported.
-            let defaults = &mut guests.sandbox.defaults;
-            defaults.modules.remove(EVALUATED);
-            defaults.main = Some(String::new());
-            set_running(defaults, false, []);
-        }
-        let env = &mut guests.sandbox.defaults.env;
-        env.insert("args".to_owned(), list.clone());
-        guests.sandbox.defaults.record_cpu = args.recorded.records_cpu();
-        guests
-    });
+    let guests = guests(args, &list);
     let list = list.to_string();
     let receipt = match &guests {
         Ok(guests) => args.receipt.prepare(&Asked {
@@ -146,7 +128,7 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<i32, Refusal> {
     let title = format!("stockade exec {}", shown.as_deref().unwrap_or("-e"));
     job.run(guests, async move |session| {
         let done = match &args.eval {
-            Some(code) => evaluate(session, code).await,
+            Some(code) => evaluate(session, args.prelude.is_some(), code).await,
             None => run_program(session, arguments).await,
         };
         // Also of one that failed: where its time went may be why.
@@ -155,6 +137,56 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<i32, Refusal> {
             _ => done,
         }
     })
+}
+
+/// The guest of the command line, with these arguments.
+fn guests(args: &ExecArgs, list: &Value) -> Result<Guests, Refusal> {
+    let modules = || match (&args.module, &args.eval) {
+        (Some(module), _) => read(module),
+        (None, code) => Ok(ModuleFiles {
+            modules: code
+                .iter()
+                .map(|code| (EVALUATED.to_owned(), code.clone()))
+                .collect(),
+            entry: EVALUATED.to_owned(),
+            folder: PathBuf::new(),
+        }),
+    };
+    let guests = args
+        .guest
+        .sandbox_with(modules, &args.file, ConsoleMode::Whole);
+    let mut guests = guests?;
+    if args.eval.is_some() {
+        let prelude = match &args.prelude {
+            Some(path) => Some(read_prelude(path, &mut guests)?),
+            None => None,
+        };
+        // The code is evaluated: it is not a module that runs by itself, or is imported.
+        let defaults = &mut guests.sandbox.defaults;
+        defaults.modules.remove(EVALUATED);
+        defaults.main = Some(String::new());
+        set_running(defaults, false, [], prelude.as_ref());
+    }
+    let defaults = &mut guests.sandbox.defaults;
+    defaults.env.insert("args".to_owned(), list.clone());
+    defaults.record_cpu = args.recorded.records_cpu();
+    Ok(guests)
+}
+
+/// Reads and compiles what runs before the code. It is a part of the code that a receipt names.
+fn read_prelude(path: &Path, guests: &mut Guests) -> Result<Prelude, Refusal> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let message = format!("--prelude: {} cannot be read: {error}", path.display());
+        Refusal(message, exit::FAILED)
+    })?;
+    let prelude = Prelude::compile(&text)
+        .map_err(|what| Refusal(format!("--prelude: {what}"), exit::FAILED))?;
+    let modules = &mut guests.files.modules;
+    if modules.insert(PRELUDE.to_owned(), text).is_some() {
+        let message = format!("--file {PRELUDE}: the code of --prelude has this name");
+        return Err(Refusal(message, exit::USAGE));
+    }
+    Ok(prelude)
 }
 
 /// Runs the module, its function `main` if it has one, and what is left to do then.
@@ -180,9 +212,19 @@ async fn run_program(session: &mut Session, arguments: Payload) -> Result<Done, 
     Ok(done)
 }
 
-/// Runs code for its result.
-async fn evaluate(session: &mut Session, code: &str) -> Result<Done, Failure> {
+/// Runs code for its result, after the prelude if there is one.
+async fn evaluate(session: &mut Session, has_prelude: bool, code: &str) -> Result<Done, Failure> {
     let handle = session.handle();
+    if has_prelude && let Err(error) = session.reply(handle.evaluate(String::new())).await? {
+        let failure = session.no_reply(&error);
+        return Err(match failure.error.is_some() {
+            true => Failure {
+                reason: "prelude_failed",
+                ..failure
+            },
+            false => failure,
+        });
+    }
     match session.reply(handle.evaluate(code)).await? {
         // Nothing is printed of `undefined`.
         Ok(value) if value.json.is_empty() => Ok(Done {
@@ -202,7 +244,7 @@ async fn evaluate(session: &mut Session, code: &str) -> Result<Done, Failure> {
         Err(error) => {
             let failure = session.no_reply(&error);
             let thrown = failure.error.as_ref();
-            if thrown.is_none_or(|error| error.code() != "not_json") {
+            if thrown.is_none_or(|error| error.code() != NOT_JSON) {
                 return Err(failure);
             }
             Err(Failure {

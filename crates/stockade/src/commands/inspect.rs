@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
+use futures_util::StreamExt as _;
 use http::Method;
 use serde::Deserialize;
 use stockade::{Inspector, Target};
@@ -91,9 +92,16 @@ impl Debuggable for InServer {
         let (client, path) = (self.client.clone(), self.path.clone());
         // Ends with the debugger or the mirror.
         self.runtime.spawn(async move {
-            let receive = |text: String| to_debugger.unbounded_send(text).is_ok();
-            if let Err(error) = client.debug(&path, from_debugger, receive).await {
-                output::complain(&format!("no debugger was attached: {error}"));
+            let commands = from_debugger.filter_map(|text| std::future::ready(text.ok()));
+            let to_debugger = Arc::new(to_debugger);
+            let receive = |text: String| {
+                let to_debugger = Arc::clone(&to_debugger);
+                async move { to_debugger.send(text).await }
+            };
+            if let Err(error) = client.debug(&path, commands, receive).await {
+                output::complain(&format!(
+                    "a debugger was not attached, or is no longer: {error}"
+                ));
             }
         });
         Some(session)

@@ -91,6 +91,8 @@ pub(crate) struct Instance {
     pub(crate) start_error: Option<String>,
     /// The versions of its code that get requests.
     pub(crate) versions: Vec<Version>,
+    /// Versions that answer at hosts of their own.
+    pub(crate) previews: Vec<Preview>,
     mirrors: Vec<Mirror>,
 }
 
@@ -104,18 +106,31 @@ pub(crate) struct Version {
     pub(crate) errors: u64,
 }
 
+/// A version that runs as a preview.
+#[derive(Deserialize)]
+pub(crate) struct Preview {
+    pub(crate) version: String,
+    pub(crate) host: Option<String>,
+    pub(crate) ready: bool,
+    pub(crate) requests: u64,
+    pub(crate) errors: u64,
+}
+
 #[derive(Deserialize)]
 struct Mirror {
+    preview: bool,
     state: String,
     memory_bytes: u64,
 }
 
 impl Instance {
+    /// Those of the versions that get requests.
     pub(crate) fn mirrors_ready(&self) -> usize {
-        let ready = self.mirrors.iter().filter(|mirror| mirror.state == "ready");
-        ready.count()
+        let mirrors = self.mirrors.iter().filter(|mirror| !mirror.preview);
+        mirrors.filter(|mirror| mirror.state == "ready").count()
     }
 
+    /// Of all mirrors, those of previews too.
     pub(crate) fn memory(&self) -> u64 {
         self.mirrors.iter().map(|mirror| mirror.memory_bytes).sum()
     }

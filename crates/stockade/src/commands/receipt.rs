@@ -430,6 +430,19 @@ fn stated_of_request(receipt: &RequestReceipt, key: &PublicKey) -> String {
         ..
     } = receipt;
     let cut = if result.complete { "" } else { ", cut off" };
+    // What version 1 does not state is not shown as nothing.
+    let received = (usage.received_bytes)
+        .map_or_else(String::new, |bytes| format!("{bytes} bytes received, "));
+    let egress = usage.egress.map_or_else(String::new, |egress| {
+        format!(
+            "{} requests, {} bytes sent, {} received, ",
+            egress.egress_requests, egress.egress_sent_bytes, egress.egress_received_bytes
+        )
+    });
+    let grants = receipt.refused_grants.map_or_else(
+        || "not stated by this version of receipts".to_owned(),
+        |refused| format!("{refused} calls refused"),
+    );
     [
         format!("valid: signed by the key {}", key.id()),
         format!(
@@ -456,10 +469,11 @@ fn stated_of_request(receipt: &RequestReceipt, key: &PublicKey) -> String {
             shown(&receipt.ended)
         ),
         format!(
-            "used      CPU {} ms, elapsed {} ms, {} bytes sent",
+            "used      CPU {} ms, elapsed {} ms, {received}{} bytes sent",
             usage.cpu_ms, usage.elapsed_ms, usage.sent_bytes
         ),
-        format!("refused   {}", receipt.refused),
+        format!("network   {egress}{} refused", receipt.refused),
+        format!("grants    {grants}"),
         format!("result    status {}{cut}", result.status),
     ]
     .join("\n")

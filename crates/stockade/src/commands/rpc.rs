@@ -5,11 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use stockade::rpc::{Address, BoxError, Guest, RpcKeys, RpcLimits, RpcOptions, Server, Stopped};
+use stockade::rpc::{
+    Address, BoxError, Guest, RpcAudit, RpcKeys, RpcLimits, RpcOptions, Server, Stopped,
+};
+use stockade::run::Refusals;
 use stockade::{ConsoleMode, Grants, Sandbox};
-use stockade_auth::{Keys, Pepper, Quotas, Scope};
-use stockade_limits::{Amount, Period};
+use stockade_audit::{AuditLog, AuditOptions, Record};
+use stockade_config::cpu_amount;
+use stockade_limits::Amount;
 
+use super::callers::CallerArgs;
 use super::failure::Failure;
 use super::guest::{GuestArgs, Refusal, interrupted};
 use super::output::{self, Output};
@@ -24,7 +29,8 @@ pub(crate) fn examples() -> String {
 Examples:
   stockade rpc math.ts --listen 127.0.0.1:7070
   stockade rpc math.ts --listen unix:/run/user/1000/math.sock --once
-  stockade rpc math.ts --keys keys.db --scope add=read --rate 100/s
+  stockade rpc math.ts --keys keys.db --scope add=read --rate 100/s --cpu-rate 30s/m
+  stockade rpc math.ts --keys keys.db --audit ./audit
   curl -H 'content-type: application/json' http://127.0.0.1:7070 \\
     -d '{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"add\",\"params\":[2,3]}}'
 
@@ -45,30 +51,18 @@ pub(crate) struct RpcArgs {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7070")]
     listen: Vec<Address>,
 
-    /// Let in only clients with an API key of this file, which `stockade keys` changes
-    #[arg(long, value_name = "FILE")]
-    keys: Option<PathBuf>,
+    #[command(flatten)]
+    callers: CallerArgs,
 
-    /// The file with the secret that the keys are hashed with
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "keys.pepper",
-        requires = "keys"
-    )]
-    pepper: PathBuf,
+    /// How much CPU time the calls of each key may use in a second, a minute, an hour, a day or a month, as 500ms/s, 30s/m
+    /// or 2h/day
+    #[arg(long, value_name = "AMOUNT", value_parser = cpu_rate, requires = "keys")]
+    cpu_rate: Option<Amount>,
 
-    /// The scope that a key needs for a function, as add=read; all others need write; may be given more than once
-    #[arg(long, value_name = "FUNCTION=SCOPE", value_parser = function_scope, requires = "keys")]
-    scope: Vec<(String, Scope)>,
-
-    /// How many calls each key may make in a second, a minute or an hour, as 10/s, 600/m or 5000/h
-    #[arg(long, value_name = "RATE", value_parser = rate, requires = "keys")]
-    rate: Option<Amount>,
-
-    /// The file in which the quotas of keys outlive the server; without it they begin again with each start
-    #[arg(long, value_name = "FILE", requires = "keys")]
-    quotas: Option<PathBuf>,
+    /// The folder of an audit log: start and stop, clients and hosts that were refused, and why isolates were ended. It is
+    /// made if it does not exist; `stockade audit` verifies and searches it
+    #[arg(long, value_name = "FOLDER")]
+    audit: Option<PathBuf>,
 
     /// Listen on addresses that other machines reach: without --keys, everyone who reaches them may call the guest
     #[arg(long)]
@@ -112,9 +106,13 @@ pub(crate) struct RpcArgs {
 }
 
 impl RpcArgs {
-    fn options(&self, keys: Option<RpcKeys>) -> RpcOptions {
+    fn options(&self, keys: Option<RpcKeys>, audit: Option<AuditLog>) -> RpcOptions {
         RpcOptions {
             keys,
+            audit: audit.map(|log| RpcAudit {
+                log,
+                name: scope_name(&self.module),
+            }),
             listen: self.listen.clone(),
             limits: RpcLimits {
                 // More than the library can count is no limit either.
@@ -133,26 +131,14 @@ impl RpcArgs {
     }
 }
 
-/// Keys that may be counted: all in one process.
-const COUNTERS: usize = 262_144;
+/// How often refused hosts are recorded, and how many of them at a time.
+const RECORD: Duration = Duration::from_secs(1);
+const REFUSED_PER_RECORD: usize = 20;
 
-/// Reads a function's name and a scope.
-fn function_scope(text: &str) -> Result<(String, Scope), String> {
-    let (function, scope) = text
-        .rsplit_once('=')
-        .filter(|(function, _)| !function.is_empty())
-        .ok_or("expected a function and a scope, as add=read")?;
-    let scope = Scope::parse_required(scope).map_err(|error| error.to_string())?;
-    Ok((function.to_owned(), scope))
-}
-
-fn rate(text: &str) -> Result<Amount, String> {
-    let amount = Amount::parse(text);
-    amount
-        .filter(|amount| !matches!(amount.period, Period::Day | Period::Month))
-        .ok_or_else(|| {
-            "expected calls in a second, a minute or an hour, as 10/s, 600/m or 5000/h".to_owned()
-        })
+fn cpu_rate(text: &str) -> Result<Amount, String> {
+    cpu_amount(text).ok_or_else(|| {
+        "expected a CPU time of at least 1ms in s, m, h, day or month, as 500ms/s, 30s/m or 2h/day".to_owned()
+    })
 }
 
 /// The name of the server in scopes such as `math/read`: that of the file, with a dash for each other character.
@@ -167,59 +153,56 @@ fn scope_name(module: &Path) -> Arc<str> {
     name.into()
 }
 
-/// Opens the keys, and what is counted for them. A key store without keys lets nobody in.
-fn keys(args: &RpcArgs) -> Result<Option<(RpcKeys, Quotas)>, Refusal> {
-    let Some(path) = &args.keys else {
-        return Ok(None);
-    };
-    let failed = |error: &dyn std::fmt::Display| Refusal(error.to_string(), exit::FAILED);
-    if !path.exists() {
-        return Err(failed(&format_args!(
-            "{} does not exist\n  fix: make a key with `stockade keys create NAME --store {}`, or name the file of the keys",
-            path.display(),
-            path.display()
-        )));
-    }
-    let pepper = Pepper::read(&args.pepper).map_err(|error| failed(&error))?;
-    let keys = Keys::open(path, pepper).map_err(|error| failed(&error))?;
-    let quotas = match &args.quotas {
-        Some(path) => Quotas::open(path, COUNTERS),
-        None => Quotas::in_memory(COUNTERS),
-    };
-    let quotas = quotas.map_err(|error| failed(&error))?;
-    let options = RpcKeys {
-        keys,
-        name: scope_name(&args.module),
-        scopes: args.scope.iter().cloned().collect(),
-        rate: args.rate.map(|rate| rate.allowance(None)),
-        counters: Arc::clone(quotas.counters()),
-    };
-    Ok(Some((options, quotas)))
-}
-
 /// Runs the command and gives the exit code.
 pub(crate) fn rpc(args: &RpcArgs) -> Result<i32, Refusal> {
     let guests = args.guest.sandbox(&args.module, ConsoleMode::Event)?;
-    let (keys, _quotas) = keys(args)?.unzip();
+    let failed = |error: &dyn std::fmt::Display| Refusal(error.to_string(), exit::FAILED);
+    let (mut keys, _quotas) = args.callers.open(scope_name(&args.module))?.unzip();
+    if let Some(keys) = &mut keys {
+        keys.cpu = args.cpu_rate.map(|rate| rate.allowance(None));
+    }
     stockade::initialize();
+    let audit = args.audit.clone().map(AuditOptions::new);
+    let audit = audit.map(AuditLog::open).transpose();
+    let audit = audit.map_err(|error| failed(&error))?;
     let sandbox = Sandbox::new(guests.sandbox);
-    let grants = Arc::new(guests.grants);
-    let name: Arc<str> = guests.files.entry.into();
+    // What guests are refused is noted where it is recorded.
+    let refusals = audit.is_some().then(Refusals::default);
+    let grants = match &refusals {
+        Some(refusals) => guests.grants.noting(refusals.clone()),
+        None => guests.grants,
+    };
+    let start = Start {
+        sandbox,
+        grants: Arc::new(grants),
+        name: guests.files.entry.into(),
+        refusals: refusals.clone(),
+    };
     block_on(async {
-        let failed = |error: &dyn std::fmt::Display| Refusal(error.to_string(), exit::FAILED);
-        let server = Server::bind(args.options(keys))
+        let server = Server::bind(args.options(keys, audit.clone()))
             .await
             .map_err(|error| failed(&error))?;
         let running = server
-            .start(move || guest(sandbox.clone(), Arc::clone(&grants), Arc::clone(&name)))
+            .start(move || start.clone().guest())
             .await
             .map_err(|error| failed(&error))?;
+        let refused = audit.zip(refusals).map(|(log, refusals)| RefusedHosts {
+            log,
+            name: scope_name(&args.module),
+            refusals,
+        });
         for address in running.addresses() {
             output::say(&format!("Listening on {address}"));
         }
         let mut code = exit::DONE;
         let asked = interrupted().map_err(|error| failed(&error))?;
-        let stopped = running.until(async { code = asked.await }).await;
+        let stop = async {
+            code = match refused {
+                Some(refused) => refused.until(asked).await,
+                None => asked.await,
+            }
+        };
+        let stopped = running.until(stop).await;
         match stopped {
             Stopped::Asked => Ok(code),
             Stopped::IsolateEnded(end) => Err(Failure::ended(end).into()),
@@ -227,14 +210,69 @@ pub(crate) fn rpc(args: &RpcArgs) -> Result<i32, Refusal> {
     })?
 }
 
-/// Starts an isolate and waits until its module has run.
-async fn guest(sandbox: Sandbox, grants: Arc<Grants>, name: Arc<str>) -> Result<Guest, BoxError> {
-    let started = async {
-        let output = Output::Named(name.to_string());
-        let mut session = Session::start(&sandbox, &grants, output, "stockade rpc", false).await?;
-        session.ready().await?;
-        Ok(session)
-    };
-    let session = started.await.map_err(|failure: Failure| failure.message)?;
-    Ok(Guest::new(session.handle(), session.until_ended()))
+/// How isolates are started.
+#[derive(Clone)]
+struct Start {
+    sandbox: Sandbox,
+    grants: Arc<Grants>,
+    name: Arc<str>,
+    refusals: Option<Refusals>,
+}
+
+impl Start {
+    /// Starts an isolate and waits until its module has run.
+    async fn guest(self) -> Result<Guest, BoxError> {
+        let started = async {
+            let output = Output::Named(self.name.to_string());
+            let command = "stockade rpc";
+            let mut session =
+                Session::start(&self.sandbox, &self.grants, output, command, false).await?;
+            if let Some(refusals) = self.refusals {
+                session.note_refused(refusals);
+            }
+            session.ready().await?;
+            Ok(session)
+        };
+        let session = started.await.map_err(|failure: Failure| failure.message)?;
+        Ok(Guest::new(session.handle(), session.until_ended()))
+    }
+}
+
+/// Records the hosts that guests were refused. A guest must not push other records out of the files that are kept.
+struct RefusedHosts {
+    log: AuditLog,
+    name: Arc<str>,
+    refusals: Refusals,
+}
+
+impl RefusedHosts {
+    /// Records them once a second, and the last ones when `stop` is done. Gives its outcome.
+    async fn until<T>(self, stop: impl Future<Output = T>) -> T {
+        let mut stop = std::pin::pin!(stop);
+        let mut left_out = 0;
+        loop {
+            let stopped = tokio::time::timeout(RECORD, stop.as_mut()).await;
+            self.record(&mut left_out);
+            if let Ok(outcome) = stopped {
+                return outcome;
+            }
+        }
+    }
+
+    fn record(&self, left_out: &mut u64) {
+        for (at, refused) in self.refusals.take().into_iter().enumerate() {
+            if at >= REFUSED_PER_RECORD {
+                *left_out += 1;
+                continue;
+            }
+            let mut record = Record::new("egress_refused")
+                .text("instance", &self.name)
+                .text("target", &format!("{}:{}", refused.host, refused.port))
+                .text("reason", refused.reason);
+            if *left_out > 0 {
+                record = record.number("left_out_before", std::mem::take(left_out));
+            }
+            self.log.record(record);
+        }
+    }
 }

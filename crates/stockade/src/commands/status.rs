@@ -6,7 +6,8 @@ use clap::Args;
 
 use super::guest::Refusal;
 use super::live::{
-    Document, Instance, Overview, ServerArgs, Version, columns, failed, milliseconds, run, uptime,
+    Document, Instance, Overview, Preview, ServerArgs, Version, columns, failed, milliseconds, run,
+    uptime,
 };
 use super::units::short_bytes;
 use super::{exit, output};
@@ -116,6 +117,22 @@ fn share(version: &Version) -> String {
     )
 }
 
+/// A preview, and how it does.
+fn preview(preview: &Preview) -> String {
+    let ready = if preview.ready { "" } else { ", not ready" };
+    let name = stockade_protocol::harmless_line(&preview.version, 40);
+    let at = preview.host.as_ref().map(|host| {
+        let host = stockade_protocol::harmless_line(host, 300);
+        format!(" at {host}")
+    });
+    format!(
+        "{name}{} ({} requests, {} errors{ready})",
+        at.unwrap_or_default(),
+        preview.requests,
+        preview.errors
+    )
+}
+
 fn text(overview: &Overview) -> String {
     let mut text = head(overview);
     text.push_str("\n\n");
@@ -142,6 +159,9 @@ fn text(overview: &Overview) -> String {
         if instance.versions.len() > 1 {
             let shares: Vec<String> = instance.versions.iter().map(share).collect();
             let _ = write!(text, "\n{}: {}", instance.name, shares.join(", "));
+        }
+        for one in &instance.previews {
+            let _ = write!(text, "\n{}: preview {}", instance.name, preview(one));
         }
         if let Some(error) = &instance.start_error {
             let line = error.lines().next().unwrap_or_default();

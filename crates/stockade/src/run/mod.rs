@@ -41,6 +41,7 @@ mod console;
 mod files;
 mod options;
 mod outcome;
+mod prelude;
 mod refused;
 mod reply;
 mod runner;
@@ -48,8 +49,8 @@ mod runner;
 pub use console::{Line, MAX_CONSOLE_LINES};
 pub use files::{Files, FilesError, MAX_FILE_BYTES, MAX_FILES};
 pub use options::{
-    MAX_JSON_BYTES, MAX_OUTPUT_BYTES, MAX_POOL, MAX_TOOL_CALL_BYTES, MAX_TOOL_CALLS,
-    MAX_TOOL_NAME_BYTES, MAX_TOOLS, Options, Run, Tool, ToolCall,
+    MAX_JSON_BYTES, MAX_OUTPUT_BYTES, MAX_POOL, MAX_PRELUDE_BYTES, MAX_TOOL_CALL_BYTES,
+    MAX_TOOL_CALLS, MAX_TOOL_NAME_BYTES, MAX_TOOLS, Options, Run, Tool, ToolCall,
 };
 pub use outcome::{ErrorKind, Outcome, RunError, RunUsage};
 pub use refused::{MAX_REFUSED, RefusedHost};
@@ -62,6 +63,10 @@ pub use tokio_util::sync::CancellationToken;
 pub use console::Console;
 #[doc(hidden)]
 pub use files::GuestFiles;
+#[doc(hidden)]
+pub use outcome::NOT_JSON;
+#[doc(hidden)]
+pub use prelude::Prelude;
 #[doc(hidden)]
 pub use refused::Refusals;
 #[doc(hidden)]

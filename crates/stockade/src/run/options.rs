@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 use stockade_limits::Isolation;
+use stockade_protocol::GuestError;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +34,9 @@ pub const MAX_JSON_BYTES: usize = 8 << 20;
 
 /// Bytes of console text that can be kept.
 pub const MAX_OUTPUT_BYTES: usize = 16 << 20;
+
+/// Bytes of [`Options::prelude`].
+pub const MAX_PRELUDE_BYTES: usize = 1 << 20;
 
 /// Isolates that one [`Runner`](super::Runner) can keep ready.
 pub const MAX_POOL: usize = 32;
@@ -59,7 +63,7 @@ impl ToolCall {
     }
 }
 
-pub(super) type Answer = BoxFuture<'static, Result<Box<RawValue>, String>>;
+pub(super) type Answer = BoxFuture<'static, Result<Box<RawValue>, GuestError>>;
 
 /// A function of the host that guests call as `tools.NAME(input)`. The future is dropped when the run ends.
 #[derive(Clone)]
@@ -74,15 +78,19 @@ impl Tool {
     {
         Self::raw(move |asked| {
             let answer = call(asked);
-            async move { to_raw_value(&answer.await?).map_err(|error| error.to_string()) }
+            async move {
+                let answer = answer.await.map_err(GuestError::new)?;
+                to_raw_value(&answer).map_err(|error| GuestError::new(error.to_string()))
+            }
         })
     }
 
-    /// As [`Tool::new`], for an answer that is JSON text already.
+    /// As [`Tool::new`], for an answer that is JSON text already, or an error for the guest, which gets its name, message
+    /// and code.
     pub fn raw<F, R>(call: F) -> Self
     where
         F: Fn(ToolCall) -> R + Send + Sync + 'static,
-        R: Future<Output = Result<Box<RawValue>, String>> + Send + 'static,
+        R: Future<Output = Result<Box<RawValue>, GuestError>> + Send + 'static,
     {
         Self(Arc::new(move |asked| Box::pin(call(asked))))
     }
@@ -109,6 +117,9 @@ pub struct Options {
     pub files: Files,
     /// What the guest is granted, the hosts of `fetch` included.
     pub grants: Grants,
+    /// TypeScript or JavaScript that runs before each run in its isolate, in a session when the isolate starts; at most
+    /// [`MAX_PRELUDE_BYTES`]. It is compiled once.
+    pub prelude: Option<String>,
     /// Functions of the host, by their names.
     pub tools: BTreeMap<String, Tool>,
     /// Bytes of console text that are kept; at most [`MAX_OUTPUT_BYTES`].
@@ -127,6 +138,7 @@ impl Default for Options {
             env: Map::new(),
             files: Files::new(),
             grants: Grants::default(),
+            prelude: None,
             tools: BTreeMap::new(),
             output: 1 << 20,
             pool: 1,

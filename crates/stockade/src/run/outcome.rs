@@ -13,6 +13,12 @@ use strum::IntoStaticStr;
 use super::console::Line;
 use super::refused::RefusedHost;
 
+/// The code of an error that says that a result is not JSON. Written by the realm, and by no guest.
+pub const NOT_JSON: &str = "stockade:not_json";
+
+/// The code of an error of code that does not parse. Written by `stockade_isolate`, and by no guest.
+const SYNTAX: &str = "stockade:syntax";
+
 /// Why a run gave no result. `docs/run-code.md` has the words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
@@ -41,6 +47,8 @@ pub enum ErrorKind {
     Crashed,
     /// The isolate could not be started, or an option is wrong.
     NotStarted,
+    /// The code that the host runs before the guest's threw, or never settles.
+    PreludeFailed,
 }
 
 impl ErrorKind {
@@ -65,7 +73,7 @@ pub struct RunError {
     pub stack: Option<String>,
     /// The file, the line and the column, both from 1.
     pub position: Option<Position>,
-    /// The `code` of what was thrown.
+    /// The property `code` of what was thrown, if it is a text or a number: `ENOENT`. At most 256 bytes.
     pub code: Option<String>,
 }
 
@@ -87,9 +95,8 @@ impl RunError {
         // A place in the runtime is none in the guest's code.
         let is_own = |at: &Position| !at.source.starts_with("ext:");
         let (kind, code) = match error.code.as_deref() {
-            // Written by `stockade_isolate` and by the realm.
-            Some("syntax") => (ErrorKind::Syntax, None),
-            Some("not_json") => (ErrorKind::NotJson, None),
+            Some(SYNTAX) => (ErrorKind::Syntax, None),
+            Some(NOT_JSON) => (ErrorKind::NotJson, None),
             _ => (ErrorKind::Thrown, error.code),
         };
         Self {
@@ -102,6 +109,18 @@ impl RunError {
             stack: error.stack,
             code,
         }
+    }
+
+    /// The same error of the code that runs before that of the guest.
+    pub(crate) fn of_prelude(self) -> Self {
+        let kind = match self.kind {
+            ErrorKind::Thrown
+            | ErrorKind::Syntax
+            | ErrorKind::NotJson
+            | ErrorKind::NeverSettles => ErrorKind::PreludeFailed,
+            other => other,
+        };
+        Self { kind, ..self }
     }
 
     /// Why an evaluation has no reply.
@@ -387,17 +406,21 @@ mod tests {
             ..GuestError::new("x")
         };
         assert_eq!(RunError::guest(error(None)).kind, ErrorKind::Thrown);
+        assert_eq!(
+            RunError::guest(error(Some("syntax"))).kind,
+            ErrorKind::Thrown
+        );
         let own = RunError::guest(error(Some("E1")));
         assert_eq!(
             (own.kind, own.code.as_deref()),
             (ErrorKind::Thrown, Some("E1"))
         );
         assert_eq!(
-            RunError::guest(error(Some("syntax"))).kind,
+            RunError::guest(error(Some("stockade:syntax"))).kind,
             ErrorKind::Syntax
         );
         assert_eq!(
-            RunError::guest(error(Some("not_json"))).kind,
+            RunError::guest(error(Some(NOT_JSON))).kind,
             ErrorKind::NotJson
         );
     }

@@ -19,6 +19,7 @@ use super::options::{
     MAX_TOOL_NAME_BYTES, MAX_TOOLS, Options, Run, ToolCall,
 };
 use super::outcome::{ErrorKind, MAX_DEPTH, Outcome, RunError, RunUsage, one_line};
+use super::prelude::Prelude;
 use super::refused::Refusals;
 use super::reply::{TakeEvents, Waited, reply};
 use crate::isolate::{Isolate, refuse_socket, reject};
@@ -41,14 +42,19 @@ const IDLE_CPU_CHECK: Duration = Duration::from_millis(500);
 const IDLE_CPU: Duration = Duration::from_secs(10);
 
 /// Has [`Handle::evaluate`] run code for a result in the isolate that is created with these options: a text with the
-/// syntax of a module, as `docs/run-code.md` describes. In a `session`, top-level declarations live on.
+/// syntax of a module, as `docs/run-code.md` describes. In a `session`, top-level declarations live on. With a `prelude`,
+/// the first evaluation runs that, whatever text it has.
 pub fn set_running<'t>(
     options: &mut IsolateOptions,
     session: bool,
     tools: impl IntoIterator<Item = &'t str>,
+    prelude: Option<&Prelude>,
 ) {
     let tools: Vec<&str> = tools.into_iter().collect();
-    let run = json!({ "session": session, "tools": tools });
+    let mut run = json!({ "session": session, "tools": tools });
+    if let Some(prelude) = prelude {
+        run["prelude"] = prelude.to_json();
+    }
     options.env.insert(RUN.to_owned(), run);
 }
 
@@ -77,6 +83,7 @@ impl Invalid {
 
 struct Inner {
     options: Options,
+    prelude: Option<Prelude>,
     sandbox: Sandbox,
     files: Arc<GuestFiles>,
 }
@@ -100,16 +107,21 @@ impl Runner {
     /// What is wrong with the options.
     pub fn new(options: Options) -> Result<Self, Invalid> {
         check(&options)?;
+        let prelude = (options.prelude.as_deref())
+            .map(Prelude::compile)
+            .transpose()
+            .map_err(|what| Invalid::option("prelude", what))?;
         let files = GuestFiles::store(&options.files)?;
         // Fails here and not in each run.
         files.grant(options.grants.clone())?;
         let sandbox = Sandbox::new(SandboxOptions {
             warm: options.pool,
-            defaults: isolate_options(&options, false),
+            defaults: isolate_options(&options, prelude.as_ref(), false),
             ..SandboxOptions::default()
         });
         Ok(Self(Arc::new(Inner {
             options,
+            prelude,
             sandbox,
             files: Arc::new(files),
         })))
@@ -142,7 +154,12 @@ impl Runner {
             Err(error) => return self.not_started(began, error),
         };
         let mut running = Running::new(&self.0.options, &run, began, refusals, Duration::ZERO);
-        let evaluated = running.evaluate(&mut isolate, code);
+        let evaluated = async {
+            running
+                .prepare(&mut isolate, self.0.prelude.is_some())
+                .await?;
+            running.evaluate(&mut isolate, code).await
+        };
         let result = bounded(&run, began, until, evaluated).await;
         running.outcome(result, &isolate.handle(), false)
     }
@@ -179,7 +196,7 @@ impl Runner {
         session: bool,
     ) -> Result<(Isolate, Refusals), RunError> {
         let not_started = |error: String| RunError::new(ErrorKind::NotStarted, error);
-        let mut options = isolate_options(&self.0.options, session);
+        let mut options = isolate_options(&self.0.options, self.0.prelude.as_ref(), session);
         options.modules.clone_from(&files.modules);
         // None of the modules runs by itself: the code imports them.
         options.main = Some(String::new());
@@ -254,7 +271,7 @@ fn check(options: &Options) -> Result<(), Invalid> {
     Ok(())
 }
 
-fn isolate_options(options: &Options, session: bool) -> IsolateOptions {
+fn isolate_options(options: &Options, prelude: Option<&Prelude>, session: bool) -> IsolateOptions {
     let mut isolate = IsolateOptions {
         isolation: options.level,
         limits: Limits {
@@ -275,6 +292,7 @@ fn isolate_options(options: &Options, session: bool) -> IsolateOptions {
         &mut isolate,
         session,
         options.tools.keys().map(String::as_str),
+        prelude,
     );
     isolate
 }
@@ -347,9 +365,11 @@ impl Session {
         let lost_before = had
             .as_ref()
             .is_some_and(|live| live.isolate.handle().end().is_some());
+        let mut has_prelude = false;
         let mut live = match had.filter(|_| !lost_before) {
             Some(live) => live,
             None => {
+                has_prelude = runner.0.prelude.is_some();
                 let started = bounded(&run, began, until, runner.start(&runner.0.files, true));
                 match started.await {
                     Ok((isolate, refusals)) => Live {
@@ -366,9 +386,13 @@ impl Session {
         let (code, cpu_before) = (std::mem::take(&mut run.code), handle.cpu());
         let mut running = Running::new(options, &run, began, live.refusals.clone(), cpu_before);
         let evaluated = async {
+            let evaluated = async {
+                running.prepare(&mut live.isolate, has_prelude).await?;
+                running.evaluate(&mut live.isolate, code).await
+            };
             tokio::select! {
                 biased;
-                result = running.evaluate(&mut live.isolate, code) => result,
+                result = evaluated => result,
                 () = over_cpu(&handle, cpu_before, options.cpu, CPU_CHECK) => {
                     let what = "the run used more CPU time than its limit";
                     Err(RunError::new(ErrorKind::CpuLimit, what))
@@ -380,7 +404,10 @@ impl Session {
         let interrupted = result.as_ref().is_err_and(|error| {
             matches!(
                 error.kind,
-                ErrorKind::Timeout | ErrorKind::Cancelled | ErrorKind::CpuLimit
+                ErrorKind::Timeout
+                    | ErrorKind::Cancelled
+                    | ErrorKind::CpuLimit
+                    | ErrorKind::PreludeFailed
             )
         });
         let lost = interrupted || handle.end().is_some();
@@ -448,6 +475,15 @@ impl<'r> Running<'r> {
         }
     }
 
+    /// Has the code run that comes before that of the guest, if there is any.
+    async fn prepare(&mut self, isolate: &mut Isolate, has_prelude: bool) -> Result<(), RunError> {
+        if !has_prelude {
+            return Ok(());
+        }
+        let done = self.evaluate(isolate, String::new()).await;
+        done.map(drop).map_err(RunError::of_prelude)
+    }
+
     /// Evaluates the code and serves the guest meanwhile.
     async fn evaluate(
         &mut self,
@@ -495,7 +531,7 @@ impl<'r> Running<'r> {
         };
         let mut called: Answer = match call {
             Ok(answer) => answer,
-            Err(error) => Box::pin(std::future::ready(Err(error))),
+            Err(error) => Box::pin(std::future::ready(Err(GuestError::new(error)))),
         };
         // Begun here, so that calls reach the host in the guest's order, and those before the result at all.
         let begun = futures_util::poll!(called.as_mut());
@@ -509,13 +545,13 @@ impl<'r> Running<'r> {
             let answer = answer.and_then(|value| {
                 let json = value.get();
                 match json.len() > MAX_JSON_BYTES {
-                    true => Err(format!(
+                    true => Err(GuestError::new(format!(
                         "the tool's answer is larger than {MAX_JSON_BYTES} bytes"
-                    )),
+                    ))),
                     false => Ok(Payload::from_json(json.to_owned())),
                 }
             });
-            if let Err(error) = handle.answer(id, answer.map_err(GuestError::new)) {
+            if let Err(error) = handle.answer(id, answer) {
                 tracing::debug!("the answer of a tool was not sent: {error}");
             }
         });

@@ -33,3 +33,11 @@ export const spin = (): void => {
 export const value = 1;
 export const then = (): string => "an export like any other";
 (globalThis as Record<string, unknown>).hidden = (): string => "reached";
+
+// Uses CPU time by an amount of work, and not of time: the machine may be busy.
+export const burn = (millions: number): number => {
+  let x = 0;
+  for (let i = 0; i < millions * 1e6; i++) x = (x * 31 + i) | 0;
+  return x;
+};
+export const reach = (url: string): Promise<string> => fetch(url).then(() => "reached", () => "refused");

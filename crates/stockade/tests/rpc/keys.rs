@@ -9,46 +9,46 @@ use stockade_auth::{ApiKey, KeyFields, KeyLimits, NewKey, Pepper, Scope, Store};
 use crate::client::{Server, WebSocket, call, request};
 
 /// A store of keys.
-struct KeyStore {
+pub(crate) struct KeyStore {
     store: Store,
     folder: tempfile::TempDir,
 }
 
 /// A server with a store of keys.
-struct Keyed {
-    server: Server,
+pub(crate) struct Keyed {
+    pub(crate) server: Server,
     keys: KeyStore,
 }
 
 /// The answer to a request.
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     head: String,
-    body: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (found, value) = line.split_once(": ")?;
             found.eq_ignore_ascii_case(name).then_some(value)
         })
     }
 
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
 }
 
 impl KeyStore {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let pepper = Pepper::read_or_make(&folder.path().join("pepper")).unwrap();
         let store = Store::open(&folder.path().join("keys.db"), pepper).unwrap();
         Self { store, folder }
     }
 
-    fn key(&mut self, scopes: &[&str], limits: KeyLimits) -> NewKey {
+    pub(crate) fn key(&mut self, scopes: &[&str], limits: KeyLimits) -> NewKey {
         let scopes = scopes.iter().map(|name| Scope::parse(name).unwrap());
         let fields = KeyFields {
             name: "test".to_owned(),
@@ -68,7 +68,7 @@ impl KeyStore {
         Server::start(&[&given, options].concat())
     }
 
-    fn serve(self, options: &[&str]) -> Keyed {
+    pub(crate) fn serve(self, options: &[&str]) -> Keyed {
         Keyed {
             server: self.server(options),
             keys: self,
@@ -77,7 +77,7 @@ impl KeyStore {
 }
 
 impl Keyed {
-    fn ask(&self, headers: &str, body: &Value) -> Answer {
+    pub(crate) fn ask(&self, headers: &str, body: &Value) -> Answer {
         let mut stream = self.server.connect();
         let text = request("localhost", headers, &body.to_string());
         stream.write_all(text.as_bytes()).unwrap();
@@ -91,7 +91,7 @@ impl Keyed {
         }
     }
 
-    fn ask_with(&self, key: &ApiKey, body: &Value) -> Answer {
+    pub(crate) fn ask_with(&self, key: &ApiKey, body: &Value) -> Answer {
         self.ask(&bearer(key), body)
     }
 }
@@ -100,7 +100,7 @@ fn bearer(key: &ApiKey) -> String {
     format!("authorization: Bearer {}\r\n", key.reveal())
 }
 
-fn none() -> KeyLimits {
+pub(crate) fn none() -> KeyLimits {
     KeyLimits::default()
 }
 

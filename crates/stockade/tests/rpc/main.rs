@@ -12,4 +12,5 @@ mod keys;
 mod library;
 mod lifetime;
 mod listen;
+mod operated;
 mod websocket;

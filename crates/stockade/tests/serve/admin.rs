@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use stockade_serve::{AdminClient, AskError};
 
 use crate::client::{Answer, get, run, send, with_body};
+use crate::killed_child::kills;
 use crate::server::{PLAIN, Server, stockade};
 
 const CODE: &str = "export default { fetch: () => new Response('here') };";
@@ -562,7 +563,7 @@ fn server_killed_while_its_configuration_is_replaced_has_the_old_or_the_new_one_
     // Of different lengths, so that a mixture is none of them.
     let texts = ["one".to_owned(), "two".repeat(5000)];
     let texts = texts.map(|name| first.replace("first", &name));
-    for round in 0..6_u32 {
+    for round in 0..kills(6) {
         let (sender, acknowledged) = std::sync::mpsc::channel();
         let (at, key, given) = (address(&server), key.clone(), texts.clone());
         let client = std::thread::spawn(move || run(replace_for_ever(at, key, given, sender)));
@@ -570,7 +571,7 @@ fn server_killed_while_its_configuration_is_replaced_has_the_old_or_the_new_one_
             acknowledged.recv().unwrap();
         }
         // Another instant each time.
-        std::thread::sleep(std::time::Duration::from_millis(u64::from(round) * 7));
+        std::thread::sleep(std::time::Duration::from_millis(round as u64 * 7));
         server.signal(rustix::process::Signal::KILL);
         client.join().unwrap();
         let text = std::fs::read_to_string(server.path("stockade.yaml")).unwrap();

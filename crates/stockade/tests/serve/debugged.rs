@@ -258,3 +258,65 @@ fn debuggers_are_refused_without_the_key_from_afar_and_from_pages() {
         assert!(events(&server, "debugger_attached").await.is_empty());
     });
 }
+
+/// A figure of a process in MiB, such as `VmRSS` or `VmHWM`.
+fn memory(pid: u32, figure: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mut lines = status.lines().filter_map(|line| line.strip_prefix(figure));
+    let size = lines.next().unwrap().trim_matches([':', ' ', '\t']);
+    size.strip_suffix(" kB")
+        .unwrap()
+        .trim()
+        .parse::<u64>()
+        .unwrap()
+        >> 10
+}
+
+#[test]
+fn flood_of_a_guest_waits_for_a_debugger_that_does_not_read() {
+    const FLOOD: &str = "export default { fetch(request) {
+      const count = Number(new URL(request.url).searchParams.get('count'));
+      for (let at = 0; at < count; at++) console.log('x'.repeat(1e6));
+      console.log('over');
+      return new Response('done');
+    } };";
+    let config = format!(
+        "{PLAIN}instances:\n  site: {{code: ./a.js, urls: [\"/*\"], inspect: true, limits: {{cpu: 1m, wall: 5m, timeout: 5m}}}}\n"
+    );
+    let server = Server::start(&config, &[("a.js", FLOOD)]);
+    let inspecting = Inspecting::start(&server);
+    let (command, address) = (inspecting.child.id(), server.address());
+    run(async {
+        let mut debugger = inspecting.connect().await;
+        debugger.send("Runtime.enable", json!({})).await;
+        // What fits is kept for the debugger, and the guest is done without it.
+        let answer = send(address, get("a", "/?count=5")).await;
+        assert_eq!(answer.text(), "done");
+        let is_over = |message: &Value| message["params"]["args"][0]["value"] == "over";
+        debugger.until(is_over).await;
+
+        // What does not fit waits in the guest, which the debugger holds until it reads.
+        let flood = tokio::spawn(send(address, get("a", "/?count=400")));
+        while memory(command, "VmRSS") < 60 {
+            assert!(!flood.is_finished());
+            tokio::task::yield_now().await;
+        }
+        let mut lines = 0;
+        loop {
+            let message = debugger
+                .until(|one| one["method"] == "Runtime.consoleAPICalled")
+                .await;
+            if is_over(&message) {
+                break;
+            }
+            lines += 1;
+        }
+        assert_eq!(
+            (lines, flood.await.unwrap().text()),
+            (400, "done".to_owned())
+        );
+    });
+    // 64 MiB wait, some of it twice while it is passed on, and a program takes 50 MiB itself.
+    let most = [command, server.id()].map(|pid| memory(pid, "VmHWM"));
+    assert!(most.iter().all(|most| *most < 300), "{most:?} MiB");
+}

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use stockade_serve::{AdminClient, AskError};
 
 use crate::client::{get, run, send};
+use crate::killed_child::kills;
 use crate::server::{PATIENCE, PLAIN, Server, stockade, write};
 
 fn code(text: &str) -> String {
@@ -213,6 +214,29 @@ fn version_without_requests_answers_at_its_preview_host() {
         ] {
             assert_eq!(of(host).await.status, 404, "{host}");
         }
+        // Operators see it next to the versions that get requests, and reach its mirror.
+        let (site, mirrors) = shown(&server).await;
+        assert_eq!(site["previews"].as_array().unwrap().len(), 1, "{site}");
+        let preview = &site["previews"][0];
+        assert_eq!(
+            (&preview["version"], &preview["host"], &preview["requests"]),
+            (&json!(version), &json!(host), &json!(1))
+        );
+        assert_eq!((&site["mirrors_wanted"], mirrors.len()), (&json!(1), 2));
+        let of_preview = |mirror: &&Value| mirror["preview"] == true;
+        let mut mirror = site["mirrors"].as_array().unwrap().iter();
+        let mirror = mirror.find(of_preview).unwrap();
+        assert_eq!(mirror["version"], version);
+        let status = done(&server, &["status"]);
+        let line = format!("site: preview {version} at {host} (1 requests, 0 errors)");
+        assert!(
+            status.contains(&line) && status.contains(" 1/1 "),
+            "{status}"
+        );
+        let number = mirror["mirror"].as_u64().unwrap();
+        let path = format!("/v1/instances/site/mirrors/{number}/kill");
+        assert_eq!(call(&server, Method::POST, &path, None).await.0, 200);
+        assert_eq!(of(&host).await.text(), "v1");
         // Once it gets requests, it is the same code that runs.
         done(&server, &["deploy", "1"]);
         assert_eq!(
@@ -277,13 +301,12 @@ fn bundles_that_lead_elsewhere_are_refused() {
 
 #[test]
 fn server_killed_while_it_deploys_runs_the_old_or_the_new() {
-    let kills: u32 = std::env::var("STOCKADE_TEST_KILLS").map_or(12, |n| n.parse().unwrap());
     let mut server = Server::start(&config(), &files());
     version_folder(&server, "1");
     version_folder(&server, "2");
     done(&server, &["deploy", "1"]);
     let mut before = "v1".to_owned();
-    for round in 0..kills {
+    for round in 0..kills(12) {
         let next = if before == "v1" { "2" } else { "1" };
         let mut deploying = stockade();
         deploying
@@ -294,7 +317,7 @@ fn server_killed_while_it_deploys_runs_the_old_or_the_new() {
             .stderr(std::process::Stdio::null());
         let mut deploying = deploying.spawn().unwrap();
         // Each round another instant.
-        std::thread::sleep(Duration::from_millis(u64::from(round * 23 % 300)));
+        std::thread::sleep(Duration::from_millis(round as u64 * 23 % 300));
         server = server.again();
         let _ = deploying.wait();
         let now = run(text(&server));

@@ -24,8 +24,16 @@ mod fresh;
 mod grants;
 mod held_keys;
 mod killed;
+#[path = "../../../stockade-audit/tests/killed_child/mod.rs"]
+#[expect(
+    dead_code,
+    clippy::expect_used,
+    reason = "the tests of stores use more of it"
+)]
+mod killed_child;
 mod lifetime;
 mod limits;
+mod limits_shown;
 mod live;
 mod observed;
 mod passed_on;

@@ -109,3 +109,29 @@ fn service_manager_receives_start_life_reload_and_stop() {
     receive("STOPPING=1");
     assert!(server.ended().success());
 }
+
+#[test]
+fn log_in_the_journal_has_the_level_in_front_of_each_line() {
+    let config = format!("{PLAIN}instances:\n  site:\n    code: ./site.ts\n    urls: [\"/*\"]\n");
+    // As systemd names the standard error that it gives.
+    let start = |number_of: &str| {
+        let mut command = Command::new("sh");
+        let script = format!("export JOURNAL_STREAM=$(stat -L -c %d:%i {number_of}); exec \"$@\"");
+        command
+            .args(["-c", &script, "sh"])
+            .arg(stockade().get_program());
+        let mut server = Server::start_program(command, folder(&config, &[("site.ts", SITE)]));
+        server.configure("instances: 3\n");
+        server.reload();
+        server.signal(Signal::TERM);
+        assert!(server.ended().success());
+        server.log_text()
+    };
+    let journal = start("/proc/self/fd/2");
+    assert!(journal.contains("\n<6>{\"time\":"), "{journal}");
+    assert!(journal.contains("\n<3>{\"time\":"), "{journal}");
+    // Standard error was redirected after that.
+    let other = start("/dev/null");
+    assert!(other.contains("\n{\"time\":"), "{other}");
+    assert!(!other.contains(">{"), "{other}");
+}

@@ -18,7 +18,8 @@ use crate::trace_receiver::{Answers, Collector, spans};
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 /// Writes the answers: the `traceparent` that the guest has, and the one that the upstream got.
-const SITE: &str = "export default { async fetch(request, env) {
+const SITE: &str = "const storage = new AsyncLocalStorage();
+export default { async fetch(request, env) {
   const { pathname, searchParams } = new URL(request.url);
   const own = request.headers.get('traceparent');
   if (pathname === '/own') return Response.json({ own, state: request.headers.get('tracestate') });
@@ -36,8 +37,11 @@ const SITE: &str = "export default { async fetch(request, env) {
   // Both requests wait for each other before they ask.
   if (pathname === '/both') await new Promise((resolve) => setTimeout(resolve, 50));
   const headers = searchParams.has('with') ? { traceparent: searchParams.get('with') } : {};
-  const sent = await (await fetch(env.UPSTREAM, { headers })).text();
-  return Response.json({ own, sent });
+  const ask = async () => (await fetch(env.UPSTREAM, { headers })).text();
+  // What a storage of the guest holds and the request that its work is for do not hide each other.
+  const stored = async () => [await ask(), storage.getStore()];
+  const [sent, held] = await storage.run(own, stored);
+  return Response.json({ own, sent, held });
 }, async scheduled(event, env) {
   await env.OTHER.greet('schedule');
   await fetch(env.UPSTREAM);
@@ -213,6 +217,7 @@ fn fetch_has_the_context_of_its_own_request() {
         );
         for (answer, parent) in [(one, PARENT), (two, &*other)] {
             let sent = answer.json()["sent"].as_str().unwrap().to_owned();
+            assert_eq!(answer.json()["held"], answer.json()["own"]);
             assert_eq!(sent[..36], parent[..36]);
         }
         // What the guest chooses itself is its own affair.
@@ -416,5 +421,107 @@ fn scheduled_run_is_a_trace_with_all_that_it_asks_for() {
             assert!(all.iter().all(|span| span.trace_id == root.trace_id));
         };
         tokio::time::timeout(3 * PATIENCE, test).await.unwrap();
+    });
+}
+
+/// A method that is called asks for something in turn: of an upstream, of its state, of a third instance.
+const CALLED: &str = "import { env } from 'cloudflare:workers';
+export default { async fetch(request) {
+  const { pathname } = new URL(request.url);
+  if (pathname === '/stub') return new Response(await (await env.OTHER.make())());
+  if (pathname === '/forged') {
+    return new Response(await env.OTHER['relay\\u00001']().catch((error) => error.name));
+  }
+  return new Response(await env.OTHER.relay());
+}, async relay() {
+  // Others are called meanwhile.
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  await env.STATE.put('a', 1);
+  await env.OTHER.greet('you');
+  return (await fetch(env.UPSTREAM)).text();
+}, make: () => async () => (await fetch(env.UPSTREAM)).text(), greet: (name) => 'hello ' + name };";
+
+fn start_called(collector: SocketAddr, upstream: SocketAddr) -> Server {
+    let port = upstream.port();
+    let rules =
+        format!("rules: [{{addresses: [127.0.0.1], ports: [{port}]}}], allow_private: [127.0.0.1]");
+    let config = format!(
+        "{PLAIN}tracing: {{endpoint: \"http://{collector}\", parents: everyone}}
+instances:
+  third: {{code: ./site.js, urls: [third.example]}}
+  other:
+    code: ./site.js
+    urls: [other.example]
+    env: {{UPSTREAM: \"http://127.0.0.1:{port}/\"}}
+    state: true
+    bindings: {{OTHER: {{instance: third}}}}
+    data_guard: {{{rules}}}
+  site: {{code: ./site.js, urls: [\"/*\"], bindings: {{OTHER: {{instance: other}}}}}}
+"
+    );
+    Server::start(&config, &[("site.js", CALLED)])
+}
+
+#[test]
+fn what_a_called_method_asks_for_in_turn_is_a_child_of_its_own_span() {
+    run(async {
+        let mut collector = Collector::start(false, Answers::Accepts).await;
+        let server = start_called(collector.address, upstream().await);
+        let server = &server;
+
+        // A method: state, a third instance and the upstream are asked within its span.
+        let answer = send(server.address(), with_parent("/", PARENT))
+            .await
+            .text();
+        let all = until_all(&mut collector, "GET site", 1).await;
+        let (first, second) = (named(&all, "OTHER.relay"), named(&all, "OTHER.greet"));
+        let other = of_instance(&all, "other");
+        assert_eq!(first.parent_span_id, of_instance(&all, "site").span_id);
+        assert_eq!(other.parent_span_id, first.span_id);
+        for name in ["STATE.put", "OTHER.greet", "GET"] {
+            assert_eq!(named(&all, name).parent_span_id, other.span_id, "{name}");
+        }
+        assert_eq!(of_instance(&all, "third").parent_span_id, second.span_id);
+        assert!(all.iter().all(|span| span.trace_id == other.trace_id));
+        let sent = format!(
+            "00-{}-{}-01",
+            hex(&other.trace_id),
+            hex(&named(&all, "GET").span_id)
+        );
+        assert_eq!(answer, sent);
+
+        // A function that was passed on.
+        let answer = send(server.address(), with_parent("/stub", PARENT))
+            .await
+            .text();
+        let all = until_all(&mut collector, "GET site", 1).await;
+        let stub = named(&all, "stub");
+        let mut guests = all.iter().filter(|span| span.name == "guest");
+        let called = guests
+            .find(|span| span.parent_span_id == stub.span_id)
+            .unwrap();
+        assert_eq!(named(&all, "GET").parent_span_id, called.span_id);
+        assert!(
+            answer.contains(&hex(&named(&all, "GET").span_id)),
+            "{answer}"
+        );
+
+        // Calls at the same time are each in the trace of their own client.
+        let ids = ["1", "2", "3"].map(|digit| digit.repeat(32));
+        let asked = ids.iter().map(|id| async move {
+            let parent = format!("00-{id}-00f067aa0ba902b7-01");
+            send(server.address(), with_parent("/", &parent))
+                .await
+                .text()
+        });
+        let answers = futures_util::future::join_all(asked).await;
+        for (answer, id) in answers.iter().zip(&ids) {
+            assert!(answer.starts_with(&format!("00-{id}-")), "{answer}");
+        }
+        until_all(&mut collector, "GET site", 3).await;
+
+        // No caller chooses to which request the work of another guest belongs.
+        let answer = send(server.address(), with_parent("/forged", PARENT)).await;
+        assert_eq!(answer.text(), "TypeError");
     });
 }

@@ -1,5 +1,6 @@
 //! What instances and API keys used: counted, written, read by the command while the server writes, and not lost.
 
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use stockade_serve::{AdminClient, AskError};
 
-use crate::client::{get, run, send};
+use crate::client::{get, post, run, send};
 use crate::server::{PATIENCE, PLAIN, Server, stockade};
 
 /// Burns CPU, keeps state, answers later, or works on after its answer, as the path says.
@@ -423,18 +424,26 @@ fn long_response_is_counted_while_it_lasts() {
 
 #[test]
 fn receipt_of_a_request_states_what_it_used_and_is_verified() {
-    let code = "export default { async fetch(request) {
+    let code = "export default { async fetch(request, env) {
       const url = new URL(request.url);
       if (url.pathname === '/refused') await fetch('http://elsewhere.example/').catch(() => {});
+      if (url.pathname === '/egress') {
+        const answer = await fetch(url.searchParams.get('to'), { method: 'POST', body: await request.text() });
+        await answer.text();
+        await env.ME.signEvent({ kind: 2, content: '', tags: [], created_at: 1 }).catch(() => {});
+      }
       if (url.pathname === '/burn') { const end = performance.now() + 300; while (performance.now() < end); }
       return new Response('hello');
     } };";
-    let server = Server::site(
-        code,
-        "    receipts: ./receipt.key\n    limits: {cpu: 10s}\n",
+    let port = answers_once_a_connection();
+    let config = format!(
+        "{PLAIN}instances:\n  site:\n    code: ./main.js\n    urls: [\"/*\"]\n    receipts: ./receipt.key\n    \
+         limits: {{cpu: 10s}}\n    grants: {{ME: {{nostr: {{key: {{file: ./key.txt}}, permissions: [\"sign_event:1\"]}}}}}}\n    \
+         data_guard: {{rules: [{{addresses: [127.0.0.1], ports: [{port}], schemes: [http]}}], allow_private: [127.0.0.1]}}\n"
     );
-    let receipt = |path: &str| {
-        let answer = run(async { server.get("a", path).await });
+    let server = Server::start(&config, &[("main.js", code), ("key.txt", &"01".repeat(32))]);
+    let stated = |path: &str, body: &str| {
+        let answer = run(send(server.address(), post("a", path, body.to_owned())));
         assert_eq!(answer.status, 200);
         let id = answer.header("stockade-receipt").to_owned();
         assert_eq!(id.len(), 32, "{id}");
@@ -465,6 +474,10 @@ fn receipt_of_a_request_states_what_it_used_and_is_verified() {
             (&stated["result"]["status"], &stated["result"]["complete"]),
             (&serde_json::json!(200), &serde_json::json!(true))
         );
+        stated
+    };
+    let receipt = |path: &str| {
+        let stated = stated(path, "");
         (
             stated["usage"]["cpu_ms"].as_f64().unwrap(),
             stated["refused"].as_u64().unwrap(),
@@ -477,4 +490,59 @@ fn receipt_of_a_request_states_what_it_used_and_is_verified() {
     assert!(busy > idle, "{busy} {idle}");
     let (_, refused) = receipt("/refused");
     assert_eq!((none, refused), (0, 1));
+
+    // What the guest received, sent on and was refused by a grant.
+    let stated = stated(
+        &format!("/egress?to=http://127.0.0.1:{port}/"),
+        &"x".repeat(1000),
+    );
+    let usage = &stated["usage"];
+    let numbers = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| usage[*name].as_u64())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        numbers(&[
+            "received_bytes",
+            "egress_requests",
+            "egress_sent_bytes",
+            "egress_received_bytes"
+        ]),
+        [Some(1000), Some(1), Some(1000), Some(9)],
+        "{stated}"
+    );
+    assert_eq!(
+        (&stated["version"], &stated["refused_grants"]),
+        (&2.into(), &1.into()),
+        "{stated}"
+    );
+    assert_eq!(stated["refused"], 0);
+}
+
+/// A server that answers one request of each connection with nine bytes; its port.
+fn answers_once_a_connection() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut read = Vec::new();
+            // The head, and a thousand bytes.
+            let is_all = |read: &[u8]| {
+                let head = read.windows(4).position(|four| four == b"\r\n\r\n");
+                head.is_some_and(|head| read.len() >= head + 4 + 1000)
+            };
+            while !is_all(&read) {
+                let mut piece = [0; 4096];
+                let count = stream.read(&mut piece).unwrap();
+                read.extend_from_slice(&piece[..count]);
+            }
+            let answer =
+                b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 9\r\n\r\nnine byte";
+            stream.write_all(answer).unwrap();
+        }
+    });
+    port
 }

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
@@ -64,13 +64,7 @@ impl Server {
     }
 
     pub(crate) fn client(&self) -> Client {
-        let stream = UnixStream::connect(&self.path).unwrap();
-        Client {
-            reader: BufReader::new(stream.try_clone().unwrap()),
-            stream,
-            next: 0,
-            notes: Vec::new(),
-        }
+        Client::connect(&self.path)
     }
 
     /// How many clients it has, as another client sees it.
@@ -89,6 +83,16 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    pub(crate) fn connect(path: &Path) -> Self {
+        let stream = UnixStream::connect(path).unwrap();
+        Self {
+            reader: BufReader::new(stream.try_clone().unwrap()),
+            stream,
+            next: 0,
+            notes: Vec::new(),
+        }
+    }
+
     pub(crate) fn write(&mut self, line: &str) {
         self.stream.write_all(line.as_bytes()).unwrap();
         self.stream.write_all(b"\n").unwrap();
@@ -120,6 +124,17 @@ impl Client {
         id: u64,
         tool: impl Fn(&Value) -> Result<Value, String>,
     ) -> Value {
+        self.answer_by(id, |params| {
+            tool(params).map_err(|text| json!({ "code": 1, "message": text }))
+        })
+    }
+
+    /// The same, with whole errors of JSON-RPC.
+    pub(crate) fn answer_by(
+        &mut self,
+        id: u64,
+        tool: impl Fn(&Value) -> Result<Value, Value>,
+    ) -> Value {
         loop {
             let message = self.receive().expect("the connection ended");
             match message["method"].as_str() {
@@ -127,7 +142,7 @@ impl Client {
                     let mut answer = json!({ "jsonrpc": "2.0", "id": message["id"] });
                     match tool(&message["params"]) {
                         Ok(result) => answer["result"] = result,
-                        Err(text) => answer["error"] = json!({ "code": 1, "message": text }),
+                        Err(error) => answer["error"] = error,
                     }
                     self.write(&answer.to_string());
                 }

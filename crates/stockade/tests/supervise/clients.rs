@@ -213,6 +213,140 @@ fn runs_and_names_are_bounded() {
     assert_eq!(kind(&long), "invalid_params");
 }
 
+/// Set in the process that is another client: the path of the socket.
+const OTHER_PROCESS: &str = "STOCKADE_TEST_SOCKET";
+
+/// No test by itself: what another process does for the test that starts it.
+#[test]
+fn client_in_another_process() {
+    let Some(path) = std::env::var_os(OTHER_PROCESS) else {
+        return;
+    };
+    let mut client = Client::connect(path.as_ref());
+    let sandbox = client.open(json!({ "pool": 1 }));
+    assert_eq!(client.run(&sandbox, "1 + 1")["result"], 2);
+    println!("was served");
+}
+
+fn is_served_in_another_process(server: &Server) {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "clients::client_in_another_process",
+            "--nocapture",
+        ])
+        .env(OTHER_PROCESS, server.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        text.contains("was served"),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn process_with_many_connections_leaves_some_to_others() {
+    let server = Server::start();
+    let mut open: Vec<Client> = (0..64).map(|_| server.client()).collect();
+    for client in &mut open {
+        assert_eq!(kind(&client.call("initialize", json!({}))), "");
+    }
+    let mut refused = server.client();
+    let answer = refused.receive().unwrap();
+    assert_eq!(
+        (kind(&answer), &answer["error"]["data"]["limit"]),
+        ("too_many", &json!(64))
+    );
+    assert!(refused.receive().is_none());
+    is_served_in_another_process(&server);
+    // The place of one that goes is free for the next.
+    open.pop();
+    loop {
+        let mut next = server.client();
+        // One that is refused may be closed before it is written to.
+        let asked = next
+            .stream
+            .write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"initialize\"}\n");
+        match next.receive() {
+            Some(answer) if asked.is_ok() && answer["id"] == 1 => break,
+            _ => std::thread::yield_now(),
+        }
+    }
+}
+
+#[test]
+fn process_with_many_sandboxes_leaves_some_to_others() {
+    let server = Server::start();
+    // More than one connection may have, and as many as one process may.
+    let mut clients: Vec<Client> = (0..3).map(|_| server.client()).collect();
+    let mut last = Value::Null;
+    let mut opened = 0;
+    for client in &mut clients {
+        for _ in 0..256 {
+            last = client.call("open", json!({ "pool": 0 }));
+            opened += usize::from(kind(&last).is_empty());
+        }
+    }
+    assert_eq!(
+        (opened, kind(&last), &last["error"]["data"]["limit"]),
+        (512, "too_many", &json!(512))
+    );
+    is_served_in_another_process(&server);
+}
+
+#[test]
+fn process_with_many_runs_leaves_some_to_others() {
+    let server = Server::start();
+    let mut clients: Vec<Client> = (0..2).map(|_| server.client()).collect();
+    for client in &mut clients {
+        // Runs of a session wait for the first, which waits for its tool.
+        let sandbox =
+            client.open(json!({ "session": true, "pool": 0, "tools": { "t": {} }, "timeout": 0 }));
+        for _ in 0..200 {
+            client.send(
+                "run",
+                json!({ "sandbox": sandbox, "code": "await tools.t()" }),
+            );
+        }
+    }
+    let refused = loop {
+        let message = clients[1].receive().unwrap();
+        if message.get("method").is_none() {
+            break message;
+        }
+    };
+    assert_eq!(
+        (kind(&refused), &refused["error"]["data"]["limit"]),
+        ("too_many", &json!(256))
+    );
+    is_served_in_another_process(&server);
+}
+
+#[test]
+fn process_with_many_unfinished_lines_leaves_room_to_others() {
+    let server = Server::start();
+    let (refusals, refused) = std::sync::mpsc::channel();
+    // Five times 15 MiB are more than a quarter of 256 MiB.
+    for _ in 0..5 {
+        let (mut client, refusals) = (server.client(), refusals.clone());
+        std::thread::spawn(move || {
+            // The server may close before all of it is written.
+            let _ = client.stream.write_all(&vec![b'x'; 15 << 20]);
+            if let Some(answer) = client.receive() {
+                let _ = refusals.send(answer);
+            }
+        });
+    }
+    let refused = refused.recv().unwrap();
+    assert_eq!(
+        (kind(&refused), &refused["error"]["data"]["limit"]),
+        ("too_many", &json!(64 << 20))
+    );
+    is_served_in_another_process(&server);
+}
+
 #[test]
 fn second_supervisor_at_a_path_is_refused_and_a_signal_ends_the_first() {
     let server = Server::start();

@@ -143,6 +143,162 @@ fn tools_are_called_both_ways_at_each_level() {
 }
 
 #[test]
+fn name_and_code_of_errors_go_both_ways_at_each_level() {
+    let server = Server::start();
+    let mut client = server.client();
+    for level in LEVELS {
+        let sandbox = client.open(json!({ "level": level, "tools": { "t": {} } }));
+        let mut run = |code: &str, data: Value| {
+            let params = json!({ "sandbox": sandbox, "code": code });
+            let id = client.send("run", params);
+            let outcome = client.answer_by(id, |_| {
+                Err(json!({ "code": 1, "message": "no", "data": data }))
+            });
+            outcome["result"].clone()
+        };
+        let caught =
+            "await tools.t().catch((e) => [e instanceof RangeError, e.name, e.message, e.code])";
+        let outcome = run(caught, json!({ "name": "RangeError", "code": "E1" }));
+        assert_eq!(
+            outcome["result"],
+            json!([true, "RangeError", "no", "E1"]),
+            "{level}"
+        );
+        let outcome = run(caught, json!({ "name": "x".repeat(257), "other": 1 }));
+        assert_eq!(
+            outcome["result"],
+            json!([false, "Error", "no", null]),
+            "{level}"
+        );
+        let error = run("await tools.t()", json!({ "name": "Own", "code": "E2" }))["error"].clone();
+        assert_eq!(
+            (&error["kind"], &error["name"], &error["code"]),
+            (&json!("thrown"), &json!("Own"), &json!("E2"))
+        );
+        for (thrown, code) in [
+            (
+                "Object.assign(new Error('x'), { code: 'ENOENT' })",
+                json!("ENOENT"),
+            ),
+            ("{ code: 7 }", json!("7")),
+            (
+                "Object.assign(new Error('x'), { code: 'stockade:not_json' })",
+                Value::Null,
+            ),
+            (
+                "Object.assign(new Error('x'), { code: 'x'.repeat(300) })",
+                Value::Null,
+            ),
+            (
+                "Object.assign(new Error('x'), { get code() { throw 1 } })",
+                Value::Null,
+            ),
+            ("{ get code() { throw 1 } }", Value::Null),
+            ("5", Value::Null),
+        ] {
+            let error = run(&format!("throw ({thrown})"), Value::Null)["error"].clone();
+            assert_eq!(
+                (&error["kind"], &error["code"]),
+                (&json!("thrown"), &code),
+                "{level}: {thrown}: {error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn prelude_runs_before_each_run_with_errors_of_its_own_at_each_level() {
+    let server = Server::start();
+    let mut client = server.client();
+    for level in LEVELS {
+        let prelude = "import { tax } from './tax.ts';
+            let runs = 0;
+            const own: string = 'x';
+            console.log('prepared');
+            globalThis.next = (): number => ++runs * tax;
+            globalThis.fail = () => { throw new RangeError('inside') };
+            globalThis.called = await tools.t();
+            () => 1";
+        let mut run = |session: bool, prelude: &str, codes: &[&str]| -> Vec<Value> {
+            let sandbox = client.open(json!({ "level": level, "session": session, "prelude": prelude,
+                "tools": { "t": {} }, "files": { "tax.ts": "export const tax = 2;" }, "cpu": "500ms" }));
+            let outcomes = codes.iter().map(|code| {
+                let id = client.send("run", json!({ "sandbox": sandbox, "code": code }));
+                client.answer_with(id, |_| Ok(json!("by a tool")))["result"].clone()
+            });
+            outcomes.collect()
+        };
+        let codes = [
+            "[next(), called, typeof own]",
+            "next()",
+            "\n null.x",
+            "fail()",
+        ];
+        let outcomes = run(false, prelude, &codes);
+        assert_eq!(
+            outcomes[0]["result"],
+            json!([2, "by a tool", "undefined"]),
+            "{level}: {}",
+            outcomes[0]
+        );
+        assert_eq!(
+            outcomes[0]["console"],
+            json!([{ "level": "info", "text": "prepared" }])
+        );
+        assert_eq!(outcomes[1]["result"], 2);
+        let place = |outcome: &Value| {
+            let error = &outcome["error"];
+            [&error["kind"], &error["source"], &error["line"]].map(Value::clone)
+        };
+        assert_eq!(
+            place(&outcomes[2]),
+            [json!("thrown"), json!("main.ts"), json!(2)]
+        );
+        assert_eq!(
+            place(&outcomes[3]),
+            [json!("thrown"), json!("prelude.ts"), json!(6)]
+        );
+        let outcomes = run(
+            true,
+            prelude,
+            &[
+                "next()",
+                "let kept = next(); kept",
+                "for (;;);",
+                "[next(), typeof kept]",
+            ],
+        );
+        assert_eq!(
+            (&outcomes[0]["result"], &outcomes[1]["result"]),
+            (&json!(2), &json!(4))
+        );
+        assert_eq!(outcomes[2]["stateLost"], true);
+        assert_eq!(
+            outcomes[3]["result"],
+            json!([2, "undefined"]),
+            "{level}: the next isolate is prepared, too"
+        );
+        for session in [false, true] {
+            let outcomes = run(session, "\n  throw new TypeError('no')", &["1", "2"]);
+            for outcome in &outcomes {
+                assert_eq!(
+                    place(outcome),
+                    [json!("prelude_failed"), json!("prelude.ts"), json!(2)],
+                    "{outcome}"
+                );
+            }
+            let never = run(session, "await new Promise(() => {})", &["1"]);
+            assert_eq!(never[0]["error"]["kind"], "prelude_failed");
+            let endless = run(session, "for (;;);", &["1"]);
+            assert_eq!(endless[0]["error"]["kind"], "cpu_limit_exceeded");
+        }
+        let wrong = client.call("open", json!({ "level": level, "prelude": "let a = ;" }));
+        let message = wrong["error"]["message"].as_str().unwrap();
+        assert!(message.contains("prelude.ts:1:9"), "{message}");
+    }
+}
+
+#[test]
 fn session_keeps_state_until_its_isolate_ends() {
     let server = Server::start();
     let mut client = server.client();

@@ -24,7 +24,8 @@ use stockade_protocol::bounds::MAX_DEBUG_BYTES;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 
 use crate::admin::Admin;
 use crate::admin::api::Caller;
@@ -135,8 +136,18 @@ async fn carry(socket: Upgraded, debugger: &MirrorDebugger) {
         }
     };
     let write = async {
-        while let Some(text) = session.next().await {
-            if sink.send(Message::text(text)).await.is_err() {
+        while let Some(message) = session.next().await {
+            let message = match message {
+                Ok(text) => Message::text(text),
+                Err(why) => {
+                    tracing::warn!("a debugger's session is over: {why}");
+                    Message::Close(Some(CloseFrame {
+                        code: CloseCode::Policy,
+                        reason: why.to_string().into(),
+                    }))
+                }
+            };
+            if sink.send(message).await.is_err() {
                 return;
             }
         }

@@ -12,6 +12,7 @@ use crate::admin::Admin;
 use crate::admin::extract::{Json, Path};
 use crate::admin::problem::ApiError;
 use crate::deployments::VersionRef;
+use crate::previews::LivePreview;
 use crate::running::SiteTraffic;
 use crate::site::Site;
 
@@ -49,8 +50,29 @@ pub(crate) struct Instance {
     start_error: Option<String>,
     /// The versions of its code that get requests, the one with the largest share first; empty without code.
     versions: Vec<RunningVersion>,
-    /// Those of all versions.
+    /// The previews that run: versions at hosts of their own, by name.
+    previews: Vec<Preview>,
+    /// Those of all versions and previews.
     mirrors: Vec<Mirror>,
+}
+
+/// A version of the code that runs at its preview host.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Preview {
+    /// The name of the version.
+    version: String,
+    /// Where it answers; null once the configuration has no `preview_domain`.
+    host: Option<String>,
+    /// Whether it takes requests.
+    ready: bool,
+    /// Requests of clients that were answered since it was started.
+    requests: u64,
+    /// Those of them with a status of 500 or more.
+    errors: u64,
+    /// How long ago its last request came. It ends after five minutes without one.
+    idle_ms: u64,
+    /// Why the last attempt to start its mirror failed; null once one succeeds.
+    start_error: Option<String>,
 }
 
 /// A version of the code that gets requests.
@@ -82,6 +104,8 @@ pub(crate) struct Mirror {
     mirror: u32,
     /// The version of the code that it runs: `file`, or one that was uploaded.
     version: String,
+    /// Whether its version runs as a preview, apart from those that get the requests of the instance.
+    preview: bool,
     /// `starting`, `ready` or `draining`.
     state: &'static str,
     /// Requests that it handles.
@@ -99,10 +123,11 @@ pub(crate) struct Mirror {
 }
 
 impl Mirror {
-    fn new(stats: &MirrorStats, version: &VersionRef) -> Self {
+    fn new(stats: &MirrorStats, version: &VersionRef, preview: bool) -> Self {
         Self {
             mirror: stats.mirror,
             version: version.to_string(),
+            preview,
             state: stats.state.name(),
             in_flight: stats.in_flight,
             requests: stats.requests,
@@ -131,8 +156,23 @@ impl RunningVersion {
     }
 }
 
+impl Preview {
+    fn new(preview: &LivePreview, start_error: Option<String>) -> Self {
+        let site = &preview.site;
+        Self {
+            version: site.version.to_string(),
+            host: preview.host.clone(),
+            ready: site.is_ready(),
+            requests: site.counts.requests(),
+            errors: site.counts.errors(),
+            idle_ms: preview.idle.as_millis() as u64,
+            start_error,
+        }
+    }
+}
+
 impl Instance {
-    fn new(settings: &Settings, traffic: &SiteTraffic) -> Self {
+    fn new(settings: &Settings, traffic: &SiteTraffic, previews: &[LivePreview]) -> Self {
         let mut shown = Self {
             name: settings.name.clone(),
             isolation: settings.isolation.name(),
@@ -147,8 +187,10 @@ impl Instance {
             crashes_in_a_row: 0,
             start_error: None,
             versions: Vec::new(),
+            previews: Vec::new(),
             mirrors: Vec::new(),
         };
+        // The versions that get requests.
         for (percent, site) in &traffic.shares {
             let Some(instance) = &site.answering.instance else {
                 continue;
@@ -157,7 +199,7 @@ impl Instance {
             let version = RunningVersion::new(*percent, site, &stats);
             shown.versions.push(version);
             let mirrors = stats.mirrors.iter();
-            let mirrors = mirrors.map(|mirror| Mirror::new(mirror, &site.version));
+            let mirrors = mirrors.map(|mirror| Mirror::new(mirror, &site.version, false));
             shown.mirrors.extend(mirrors);
             shown.mirrors_wanted += stats.wanted;
             shown.queued += stats.queued;
@@ -165,6 +207,18 @@ impl Instance {
             shown.cpu_ms += stats.cpu.as_millis() as u64;
             shown.crashes_in_a_row = shown.crashes_in_a_row.max(stats.crashes_in_a_row);
             shown.start_error = shown.start_error.or(stats.start_error);
+        }
+        // Previews, which take no part in the sums.
+        for preview in previews {
+            let Some(instance) = &preview.site.answering.instance else {
+                continue;
+            };
+            let stats = instance.stats();
+            let mirrors = stats.mirrors.iter();
+            let mirrors = mirrors.map(|mirror| Mirror::new(mirror, &preview.site.version, true));
+            shown.mirrors.extend(mirrors);
+            let preview = Preview::new(preview, stats.start_error);
+            shown.previews.push(preview);
         }
         shown
     }
@@ -179,7 +233,8 @@ pub(crate) async fn list(State(admin): State<Arc<Admin>>) -> Json<Instances> {
     if let Some(running) = running {
         for (name, traffic) in &running.traffic {
             if let Some(settings) = running.config.instances.get(name) {
-                instances.push(Instance::new(settings, traffic));
+                let previews = admin.previews.of(name);
+                instances.push(Instance::new(settings, traffic, &previews));
             }
         }
     }
@@ -195,5 +250,7 @@ pub(crate) async fn show(
     Path(name): Path<String>,
 ) -> Result<Json<Instance>, ApiError> {
     let site = admin.site(&name)?;
-    Ok(Json(Instance::new(&site.config, &admin.traffic(&name)?)))
+    let traffic = admin.traffic(&name)?;
+    let previews = admin.previews.of(&name);
+    Ok(Json(Instance::new(&site.config, &traffic, &previews)))
 }

@@ -173,7 +173,7 @@ impl From<StoreError> for ApiError {
 }
 
 /// Does something with the store, on a thread that may wait for the disk.
-async fn with_store<T: Send + 'static>(
+pub(crate) async fn with_store<T: Send + 'static>(
     admin: &Admin,
     work: impl FnOnce(&mut Store) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, ApiError> {
@@ -202,7 +202,7 @@ async fn in_effect(admin: &Admin) -> Result<(), ApiError> {
     })
 }
 
-fn key_id(text: &str) -> Result<KeyId, ApiError> {
+pub(crate) fn key_id(text: &str) -> Result<KeyId, ApiError> {
     KeyId::parse(text)
         .ok_or_else(|| ApiError::not_found(format!("{text:?} is not the id of a key")))
 }

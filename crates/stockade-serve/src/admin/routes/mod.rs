@@ -11,6 +11,7 @@ pub(crate) mod deployment;
 pub(crate) mod history;
 pub(crate) mod instances;
 pub(crate) mod keys;
+pub(crate) mod limits;
 pub(crate) mod logs;
 pub(crate) mod mirrors;
 pub(crate) mod openapi;

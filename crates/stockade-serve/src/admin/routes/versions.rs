@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::{Request, State};
+use bytes::Bytes;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use serde::{Deserialize, Serialize};
 use stockade_transpile::ModuleFiles;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::admin::Admin;
@@ -199,6 +200,7 @@ pub(crate) async fn upload(
     Query(about): Query<About>,
     request: Request,
 ) -> Result<(StatusCode, Json<Version>), ApiError> {
+    // What the configuration allows, and what is said of the version.
     let store = store_of(&admin, &instance)?;
     let site = admin.site(&instance)?;
     let running = admin.running.load_full();
@@ -213,85 +215,117 @@ pub(crate) async fn upload(
         )));
     }
 
-    // The whole body, of which few are in memory at a time.
-    let busy = || {
-        ApiError::unavailable("other versions are being uploaded")
-            .retry_after(Duration::from_secs(1))
-    };
-    let place = UPLOADS.try_acquire().map_err(|_| busy())?;
-    let format = format(&request)?;
-    let limit = usize::try_from(most.saturating_add(ARCHIVE_OVERHEAD)).unwrap_or(usize::MAX);
-    let reading = axum::body::to_bytes(request.into_body(), limit);
-    let late = || {
-        ApiError::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "the bundle did not arrive in time",
-        )
-    };
-    let read = tokio::time::timeout(UPLOAD_TIMEOUT, reading)
-        .await
-        .map_err(|_| late())?;
-    let body = read.map_err(|error| {
-        let detail = format!("the bundle cannot be read, or has more than {limit} bytes: {error}");
-        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
-    })?;
+    // The whole body.
+    let received = Received::read(request, most).await?;
 
     // Unpacked, checked, and kept.
-    let configured = site
-        .config
-        .code
-        .as_ref()
-        .and_then(|code| code.file_name()?.to_str().map(str::to_owned));
+    let code = site.config.code.as_ref();
+    let configured = code.and_then(|code| code.file_name()?.to_str().map(str::to_owned));
     let (_, caller, _) = caller.facts();
-    let keeping = in_store(Arc::clone(&store), {
-        let instance = instance.clone();
-        move |store| {
-            // Given back when the thread is free, whether or not the client has waited.
-            let _place = place;
-            let bundle = match format {
-                Format::Tar => Bundle::from_tar(&*body, most)?,
-                Format::TarGz => Bundle::from_tar_gz(&body, most)?,
-                Format::Zip => Bundle::from_zip(&body, most)?,
-                Format::Texts => {
-                    let texts: BundleTexts = serde_json::from_slice(&body)
-                        .map_err(|error| ApiError::unprocessable(format!("the bundle: {error}")))?;
-                    Bundle::from_texts(texts.files, most)?
-                }
-            };
-            drop(body);
-            let main = match about.main {
-                Some(main) if !bundle.has(&main) => {
-                    return Err(ApiError::unprocessable(format!(
-                        "the bundle has no file {main:?}"
-                    )));
-                }
-                Some(main) => Some(main),
-                None => configured.filter(|name| bundle.has(name)),
-            };
-            let about = AboutVersion {
-                main: main.clone(),
-                created: now_seconds(),
-                caller,
-                message,
-            };
-            let check = |files: &FilePath| check_code(files, main.as_deref());
-            let (id, record) = store.add(&instance, &bundle, about, check)?;
-            let deployment = store.deployment(&instance)?;
-            Ok((id, record, deployment))
-        }
+    let of_instance = instance.clone();
+    let keeping = in_store(Arc::clone(&store), move |store| {
+        // Given back when the thread is free, whether or not the client has waited.
+        let (bundle, _place) = received.unpack(most)?;
+        let main = main_of(about.main, configured, &bundle)?;
+        let about = AboutVersion {
+            main: main.clone(),
+            created: now_seconds(),
+            caller,
+            message,
+        };
+        let check = |files: &FilePath| check_code(files, main.as_deref());
+        let (id, record) = store.add(&of_instance, &bundle, about, check)?;
+        let deployment = store.deployment(&of_instance)?;
+        Ok((id, record, deployment))
     });
     let (id, record, deployment) = keeping.await?;
-    {
-        // Nothing is deployed meanwhile.
-        let _changing = store.changing.lock().await;
-        let pruning = in_store(Arc::clone(&store), move |store| {
-            let now = store.deployment(&instance)?;
-            Ok(store.prune(&instance, keep, &now)?)
-        });
-        pruning.await?;
-    }
+
+    // The oldest versions go, and nothing is deployed meanwhile.
+    let changing = store.changing.lock().await;
+    let pruning = in_store(Arc::clone(&store), move |store| {
+        let now = store.deployment(&instance)?;
+        Ok(store.prune(&instance, keep, &now)?)
+    });
+    pruning.await?;
+    drop(changing);
     let version = Version::new(&id, record, &deployment);
     Ok((StatusCode::CREATED, Json(version)))
+}
+
+/// A bundle as it came.
+struct Received {
+    format: Format,
+    body: Bytes,
+    /// Its place among those that are in memory.
+    place: SemaphorePermit<'static>,
+}
+
+impl Received {
+    /// Reads the body of a request, of which few are in memory at a time. Its files have at most `most` bytes.
+    async fn read(request: Request, most: u64) -> Result<Self, ApiError> {
+        let busy = || {
+            ApiError::unavailable("other versions are being uploaded")
+                .retry_after(Duration::from_secs(1))
+        };
+        let place = UPLOADS.try_acquire().map_err(|_| busy())?;
+        let format = format(&request)?;
+        let limit = usize::try_from(most.saturating_add(ARCHIVE_OVERHEAD)).unwrap_or(usize::MAX);
+        let reading = axum::body::to_bytes(request.into_body(), limit);
+        let late = || {
+            ApiError::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "the bundle did not arrive in time",
+            )
+        };
+        let read = tokio::time::timeout(UPLOAD_TIMEOUT, reading)
+            .await
+            .map_err(|_| late())?;
+        let body = read.map_err(|error| {
+            let detail =
+                format!("the bundle cannot be read, or has more than {limit} bytes: {error}");
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+        })?;
+        Ok(Self {
+            format,
+            body,
+            place,
+        })
+    }
+
+    /// Its files. The place is held until they are no longer needed.
+    fn unpack(self, most: u64) -> Result<(Bundle, SemaphorePermit<'static>), ApiError> {
+        let Self {
+            format,
+            body,
+            place,
+        } = self;
+        let bundle = match format {
+            Format::Tar => Bundle::from_tar(&*body, most)?,
+            Format::TarGz => Bundle::from_tar_gz(&body, most)?,
+            Format::Zip => Bundle::from_zip(&body, most)?,
+            Format::Texts => {
+                let texts: BundleTexts = serde_json::from_slice(&body)
+                    .map_err(|error| ApiError::unprocessable(format!("the bundle: {error}")))?;
+                Bundle::from_texts(texts.files, most)?
+            }
+        };
+        Ok((bundle, place))
+    }
+}
+
+/// The module that is run: the one that the request names, or the one that the configuration does; `None`: an `index` file.
+fn main_of(
+    named: Option<String>,
+    configured: Option<String>,
+    bundle: &Bundle,
+) -> Result<Option<String>, ApiError> {
+    match named {
+        Some(main) if !bundle.has(&main) => Err(ApiError::unprocessable(format!(
+            "the bundle has no file {main:?}"
+        ))),
+        Some(main) => Ok(Some(main)),
+        None => Ok(configured.filter(|name| bundle.has(name))),
+    }
 }
 
 /// What a body is.

@@ -11,11 +11,15 @@ use std::time::Duration;
 use clap::Args;
 use stockade::Grants;
 use stockade::run::{MAX_OUTPUT_BYTES, Options};
+use stockade_auth::Quotas;
+use stockade_mcp::bounds::WAITING_RUNS;
 use stockade_mcp::{
-    HttpOptions, HttpServer, McpConfig, McpOptions, McpServer, PATH, Token, serve_stdio,
+    Clients, HttpOptions, HttpServer, McpConfig, McpOptions, McpServer, PATH, Share, TOOLS, Token,
+    check, serve_stdio,
 };
 
 use self::isolates::Isolates;
+use super::callers::CallerArgs;
 use super::guest::{Level, Refusal, interrupted};
 use super::units::{bytes, duration, limit_of_memory};
 use super::{exit, output};
@@ -26,6 +30,9 @@ Examples:
   stockade mcp                                   run code for an agent, on standard input and output
   stockade mcp --config upstream.json            and offer it the tools of other servers (code mode)
   stockade mcp --listen 127.0.0.1:7030           over HTTP, at http://127.0.0.1:7030/mcp
+  stockade mcp --config upstream.json --check    show what the servers of the file offer, and why one does not work
+  stockade mcp --listen 0.0.0.0:7030 --keys keys.db --rate 600/h
+                                                 for many agents, each with an API key
   stockade mcp --allow-fetch api.example.com     let the code fetch from one host
   claude mcp add stockade -- stockade mcp        add it to Claude Code
 
@@ -51,8 +58,20 @@ pub(crate) struct McpArgs {
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
 
+    /// Connect to the upstream servers, print what they offer, and exit
+    #[arg(long, requires = "config", conflicts_with_all = ["listen"])]
+    check: bool,
+
+    #[command(flatten)]
+    callers: CallerArgs,
+
     /// A file with a token on each line, one of which clients must send. Needed where other machines reach the address
-    #[arg(long, value_name = "FILE", requires = "listen")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "listen",
+        conflicts_with = "keys"
+    )]
     token_file: Option<PathBuf>,
 
     /// A name of this server, besides localhost and its address; can be repeated
@@ -98,6 +117,14 @@ pub(crate) struct McpArgs {
     /// Sessions of all clients
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     max_sessions: u16,
+
+    /// Runs of one API key or token at the same time [default: half of --max-runs]
+    #[arg(long, value_name = "N", requires = "listen", value_parser = clap::value_parser!(u16).range(1..=256))]
+    max_runs_per_key: Option<u16>,
+
+    /// Sessions of one API key or token [default: half of --max-sessions]
+    #[arg(long, value_name = "N", requires = "listen", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    max_sessions_per_key: Option<u16>,
 
     /// How long a session lives without a run
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10m")]
@@ -150,16 +177,49 @@ impl McpArgs {
         })
     }
 
-    fn http(&self) -> Result<HttpOptions, Refusal> {
-        Ok(HttpOptions {
-            tokens: self
-                .token_file
-                .as_deref()
-                .map(tokens)
-                .transpose()?
-                .unwrap_or_default(),
+    /// Whom the server lets in over HTTP, and what counts their quotas.
+    fn http(&self) -> Result<(HttpOptions, Option<Quotas>), Refusal> {
+        if self.callers.keys.is_some() && self.listen.is_none() {
+            return Err(Refusal(
+                "--keys is for clients over HTTP\n  fix: give --listen too".to_owned(),
+                exit::USAGE,
+            ));
+        }
+        let unknown = |(tool, _): &&(String, _)| !TOOLS.contains(&&**tool);
+        if let Some((tool, _)) = self.callers.scope.iter().find(unknown) {
+            let tools = TOOLS.join(", ");
+            return Err(Refusal(
+                format!("--scope {tool}: there is no such tool\n  fix: name one of {tools}"),
+                exit::USAGE,
+            ));
+        }
+        let (keys, quotas) = self.callers.open("mcp".into())?.unzip();
+        let clients = match (keys, &self.token_file) {
+            (Some(keys), _) => Clients::Keys(keys),
+            (None, Some(path)) => Clients::Tokens(tokens(path)?),
+            (None, None) => Clients::All,
+        };
+        let options = HttpOptions {
+            clients,
             hosts: self.allow_host.clone(),
             origins: self.allow_origin.clone(),
+        };
+        Ok((options, quotas))
+    }
+
+    /// What one key or token may have. A single token has all, as long as no option says otherwise.
+    fn share(&self, clients: &Clients) -> Option<Share> {
+        let of = |own: Option<u16>, all: u16| usize::from(own.unwrap_or(all.div_ceil(2)));
+        let is_named = self.max_runs_per_key.is_some() || self.max_sessions_per_key.is_some();
+        let are_several = match clients {
+            Clients::All => false,
+            Clients::Tokens(tokens) => tokens.len() > 1 || is_named,
+            Clients::Keys(_) => true,
+        };
+        are_several.then(|| Share {
+            runs: of(self.max_runs_per_key, self.max_runs),
+            waiting: WAITING_RUNS / 2,
+            sessions: of(self.max_sessions_per_key, self.max_sessions),
         })
     }
 }
@@ -200,24 +260,32 @@ pub(crate) fn mcp(args: &McpArgs) -> Result<i32, Refusal> {
         None => McpConfig::default(),
     };
     let options = args.options()?;
-    let http = args.http()?;
+    let (http, _quotas) = args.http()?;
+    let share = args.share(&http.clients);
     if args.timeout.is_zero() {
         return Err(Refusal("--timeout is at least 1ms".to_owned(), exit::USAGE));
     }
-    // Before any other thread starts.
-    stockade::initialize();
+    if !args.check {
+        // Before any other thread starts.
+        stockade::initialize();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
     let runtime = runtime.map_err(|error| failed(&error))?;
     let served = runtime.block_on(async {
+        if args.check {
+            return checked(config).await;
+        }
         let server = McpServer::start(McpOptions {
             runner: Arc::new(Isolates::new(options).map_err(|error| usage(&error))?),
             config,
             level: args.isolation.name(),
+            reaches_hosts: !args.allow_fetch.is_empty(),
             timeout: args.timeout,
             runs: usize::from(args.max_runs),
             sessions: usize::from(args.max_sessions),
+            share,
             session_idle: args.session_idle,
             version: VERSION.clone(),
         });
@@ -233,6 +301,36 @@ pub(crate) fn mcp(args: &McpArgs) -> Result<i32, Refusal> {
     // What still runs does not matter any more.
     runtime.shutdown_background();
     served
+}
+
+/// Prints what each server of a configuration offers, and why one does not work.
+async fn checked(config: McpConfig) -> Result<i32, Refusal> {
+    let servers = check(config).await.map_err(|error| failed(&error))?;
+    let names = servers.iter().map(|server| server.name.chars().count());
+    let width = names.max().unwrap_or(0).max("server".len());
+    output::say(&format!(
+        "{:width$}  {:>5}  {:>5}  {:>6}  {:>6}",
+        "server", "tools", "ask", "denied", "ms"
+    ));
+    let mut code = exit::DONE;
+    for server in &servers {
+        let name = &server.name;
+        let line = match &server.offered {
+            Ok(offered) => format!(
+                "{name:width$}  {:>5}  {:>5}  {:>6}  {:>6}",
+                offered.allowed + offered.asking,
+                offered.asking,
+                offered.denied,
+                server.time.as_millis()
+            ),
+            Err(why) => {
+                code = exit::FAILED;
+                format!("{name:width$}  {why}")
+            }
+        };
+        output::say(&line);
+    }
+    Ok(code)
 }
 
 async fn over_http(

@@ -12,19 +12,17 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use stockade::run::{Outcome, Run, Runner, Session};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
+use tokio_util::codec::FramedRead;
 use tokio_util::sync::CancellationToken;
 
-use super::MAX_CLIENTS;
+use super::lines::{LineError, Lines, MAX_LINE_BYTES};
 use super::message::{self, Fault, Id, Incoming, Kind, answer};
 use super::outbox::{self, Gone, Outbox};
 use super::params::{self, Cancel, Close, Initialize, Open, RunParams, Stats};
+use super::shares::{Part, Peer, Shares};
 use super::tools::ToolCalls;
-
-/// Bytes of a line of a client.
-const MAX_LINE_BYTES: usize = 16 << 20;
 
 /// Open sandboxes of a connection.
 const MAX_SANDBOXES: usize = 256;
@@ -45,14 +43,16 @@ const STREAMED: usize = 16;
 pub(super) async fn serve(
     read: impl AsyncRead + Unpin,
     write: impl AsyncWrite + Unpin,
-    clients: Arc<Semaphore>,
+    peer: Peer,
+    shares: Shares,
     ending: CancellationToken,
 ) {
-    let (outbox, waiting) = Outbox::new();
+    let (outbox, waiting) = Outbox::new(Arc::clone(&shares.waiting), peer);
     let mut connection = Connection {
         tools: Arc::new(ToolCalls::new(outbox.clone())),
         outbox,
-        clients,
+        peer,
+        shares,
         sandboxes: HashMap::new(),
         opened: 0,
         named: 0,
@@ -85,41 +85,63 @@ struct Opened {
     /// Where all runs share an isolate.
     session: Option<Arc<Session>>,
     closed: CancellationToken,
+    /// Of the sandboxes, and of the isolates that are kept ready.
+    _parts: [Part; 2],
+}
+
+type Runs = Arc<Mutex<HashMap<String, CancellationToken>>>;
+
+/// A run among those of its connection. Its place among the runs of all clients is free when this is dropped.
+struct Listed {
+    name: String,
+    runs: Runs,
+    _part: Part,
+}
+
+impl Listed {
+    /// Takes the run from the list. Returns its name.
+    fn end(self) -> String {
+        self.runs.lock().remove(&self.name);
+        self.name
+    }
 }
 
 struct Connection {
     outbox: Outbox,
     tools: Arc<ToolCalls>,
-    /// A place is taken by each client.
-    clients: Arc<Semaphore>,
+    peer: Peer,
+    shares: Shares,
     sandboxes: HashMap<String, Opened>,
     opened: u64,
     /// Runs that the server has named.
     named: u64,
-    runs: Arc<Mutex<HashMap<String, CancellationToken>>>,
+    runs: Runs,
     tasks: JoinSet<()>,
 }
 
 impl Connection {
     /// Reads messages until the client is gone.
     async fn read(&mut self, from: impl AsyncRead + Unpin) -> Result<(), Gone> {
-        let mut lines = FramedRead::new(from, LinesCodec::new_with_max_length(MAX_LINE_BYTES));
+        let lines = Lines::new(Arc::clone(&self.shares.received), self.peer);
+        let mut lines = FramedRead::new(from, lines);
         while let Some(line) = lines.next().await {
             while self.tasks.try_join_next().is_some() {}
             let line = match line {
                 Ok(line) => line,
-                Err(LinesCodecError::MaxLineLengthExceeded) => {
+                Err(LineError::TooLong) => {
                     let what = format!("a line is longer than {MAX_LINE_BYTES} bytes");
                     let fault = Fault::new(Kind::TooLarge(MAX_LINE_BYTES), what);
                     return self.outbox.send(fault.answer(None)).await;
                 }
-                Err(LinesCodecError::Io(error))
-                    if error.kind() == std::io::ErrorKind::InvalidData =>
-                {
+                Err(LineError::NotText) => {
                     let fault = Fault::new(Kind::Parse, "a line is not UTF-8");
                     return self.outbox.send(fault.answer(None)).await;
                 }
-                Err(LinesCodecError::Io(_)) => return Err(Gone),
+                Err(LineError::Exhausted(exhausted)) => {
+                    let fault = exhausted.fault("bytes of lines without an end");
+                    return self.outbox.send(fault.answer(None)).await;
+                }
+                Err(LineError::Gone) => return Err(Gone),
             };
             match message::read(&line) {
                 Ok(Incoming::Answer { id, result }) => self.tools.answered(id, result),
@@ -190,6 +212,9 @@ impl Connection {
         }
         let sandboxes = self.sandboxes.values();
         let pooled: usize = sandboxes.map(|opened| opened.runner.options().pool).sum();
+        let sandbox = (self.shares.sandboxes.take(self.peer, 1))
+            .map_err(|exhausted| exhausted.fault("open sandboxes"))?;
+        let (ready, peer) = (Arc::clone(&self.shares.pooled), self.peer);
         let (tool, session) = (self.tools.tool(), open.session);
         // Files are written, and what grants name is read.
         let made = tokio::task::spawn_blocking(move || {
@@ -198,18 +223,23 @@ impl Connection {
                 let what = format!("the sandboxes keep more than {MAX_POOLED} isolates ready");
                 return Err(Fault::new(Kind::TooMany(MAX_POOLED), what));
             }
-            Runner::new(options).map_err(|error| Fault::new(Kind::InvalidParams, error.to_string()))
+            let ready = (ready.take(peer, options.pool))
+                .map_err(|exhausted| exhausted.fault("isolates that are kept ready"))?;
+            let runner = Runner::new(options)
+                .map_err(|error| Fault::new(Kind::InvalidParams, error.to_string()))?;
+            Ok::<_, Fault>((runner, ready))
         });
         let made = made
             .await
             .map_err(|error| Fault::new(Kind::InvalidParams, error.to_string()))?;
-        let runner = made?;
+        let (runner, ready) = made?;
         self.opened += 1;
         let name = format!("s{}", self.opened);
         let opened = Opened {
             session: session.then(|| Arc::new(runner.session())),
             runner,
             closed: CancellationToken::new(),
+            _parts: [sandbox, ready],
         };
         self.sandboxes.insert(name.clone(), opened);
         Ok(json!({ "sandbox": name }))
@@ -223,6 +253,7 @@ impl Connection {
     ) -> Result<BoxFuture<'static, ()>, Fault> {
         let mut params: RunParams = params::read(params)?;
         let (timeout, files) = params.bounds()?;
+        // The sandbox.
         let opened = self.sandboxes.get(&params.sandbox).ok_or_else(|| {
             Fault::new(
                 Kind::NoSuchSandbox,
@@ -234,8 +265,44 @@ impl Connection {
                 "files: the isolate of a session has its files from its start: give them to open";
             return Err(Fault::new(Kind::InvalidParams, what));
         }
+        let (runner, session) = (opened.runner.clone(), opened.session.clone());
+        let cancel = opened.closed.child_token();
+        // Its place among the runs.
+        let listed = self.list(params.run.take(), &cancel)?;
+        // What it sends as it goes on.
+        let (console, lines) = match params.stream {
+            true => Some(mpsc::channel(STREAMED)).unzip(),
+            false => (None, None),
+        };
+        let run = Run {
+            code: params.code,
+            id: listed.name.clone(),
+            timeout,
+            files,
+            console,
+            cancel,
+        };
+        let outbox = self.outbox.clone();
+        Ok(Box::pin(async move {
+            let running = async {
+                match session {
+                    Some(session) => session.run(run).await,
+                    None => runner.run(run).await,
+                }
+            };
+            let (outcome, ()) = tokio::join!(running, stream(&outbox, &listed.name, lines));
+            let name = listed.end();
+            if let Some(id) = id {
+                // A client that is gone wants no answer.
+                let _ = outbox.send(outcome_of(&id, &name, &outcome)).await;
+            }
+        }))
+    }
+
+    /// Lists a run by its name, or by one that the server chooses.
+    fn list(&mut self, name: Option<String>, cancel: &CancellationToken) -> Result<Listed, Fault> {
         let mut runs = self.runs.lock();
-        let name = match params.run.take() {
+        let name = match name {
             Some(name) if name.is_empty() || name.len() > 64 => {
                 let what = "run: expected a name of 1 to 64 bytes";
                 return Err(Fault::new(Kind::InvalidParams, what));
@@ -256,37 +323,14 @@ impl Connection {
         if runs.contains_key(&name) {
             return Err(Fault::new(Kind::RunExists, "there is a run of this name"));
         }
-        let cancel = opened.closed.child_token();
+        let part = (self.shares.runs.take(self.peer, 1))
+            .map_err(|exhausted| exhausted.fault("runs at the same time"))?;
         runs.insert(name.clone(), cancel.clone());
-        drop(runs);
-        let (console, lines) = match params.stream {
-            true => Some(mpsc::channel(STREAMED)).unzip(),
-            false => (None, None),
-        };
-        let run = Run {
-            code: params.code,
-            id: name.clone(),
-            timeout,
-            files,
-            console,
-            cancel,
-        };
-        let (runner, session) = (opened.runner.clone(), opened.session.clone());
-        let (outbox, runs) = (self.outbox.clone(), Arc::clone(&self.runs));
-        Ok(Box::pin(async move {
-            let running = async {
-                match session {
-                    Some(session) => session.run(run).await,
-                    None => runner.run(run).await,
-                }
-            };
-            let (outcome, ()) = tokio::join!(running, stream(&outbox, &name, lines));
-            runs.lock().remove(&name);
-            if let Some(id) = id {
-                // A client that is gone wants no answer.
-                let _ = outbox.send(outcome_of(&id, &name, &outcome)).await;
-            }
-        }))
+        Ok(Listed {
+            name,
+            runs: Arc::clone(&self.runs),
+            _part: part,
+        })
     }
 
     fn stats(&self) -> serde_json::Value {
@@ -298,7 +342,7 @@ impl Connection {
             "runs": self.runs.lock().len(),
             "tools": self.tools.waiting(),
             "isolates": isolates,
-            "clients": MAX_CLIENTS - self.clients.available_permits(),
+            "clients": self.shares.clients.used(),
         })
     }
 }

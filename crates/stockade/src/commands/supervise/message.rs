@@ -28,7 +28,7 @@ pub(super) enum Incoming {
     /// Answers a request of the server.
     Answer {
         id: u64,
-        result: Result<Box<RawValue>, String>,
+        result: Result<Box<RawValue>, AnswerError>,
     },
 }
 
@@ -44,9 +44,23 @@ struct Envelope {
     error: Option<AnswerError>,
 }
 
-#[derive(Deserialize)]
-struct AnswerError {
-    message: String,
+/// What a tool of the client threw.
+#[derive(Debug, Deserialize)]
+pub(super) struct AnswerError {
+    pub(super) message: String,
+    #[serde(default)]
+    pub(super) data: Option<AnswerErrorData>,
+}
+
+/// Other keys are the client's own.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct AnswerErrorData {
+    /// The class, such as `TypeError`.
+    #[serde(default)]
+    pub(super) name: Option<String>,
+    /// By what programs distinguish errors of one class, such as `ENOENT`.
+    #[serde(default)]
+    pub(super) code: Option<String>,
 }
 
 fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Box<RawValue>>, D::Error> {
@@ -95,7 +109,7 @@ pub(super) fn read(line: &str) -> Result<Incoming, Fault> {
                 }),
                 (None, Some(error)) => Ok(Incoming::Answer {
                     id,
-                    result: Err(error.message),
+                    result: Err(error),
                 }),
                 _ => Err(Fault::invalid_request(
                     "an answer has either result or error",
@@ -243,7 +257,23 @@ mod tests {
             matches!(answer, Incoming::Answer { id: 7, result: Ok(json) } if json.get() == "null")
         );
         let answer = read(r#"{"jsonrpc":"2.0","id":7,"error":{"code":1,"message":"no"}}"#);
-        assert!(matches!(answer, Incoming::Answer { result: Err(text), .. } if text == "no"));
+        assert!(
+            matches!(answer, Incoming::Answer { result: Err(error), .. } if error.message == "no")
+        );
+        let answer = read(
+            r#"{"jsonrpc":"2.0","id":7,"error":{"code":1,"message":"no","data":{"name":"RangeError","code":"E1","more":1}}}"#,
+        );
+        let Incoming::Answer {
+            result: Err(error), ..
+        } = answer
+        else {
+            panic!("an error")
+        };
+        let data = error.data.unwrap();
+        assert_eq!(
+            (data.name.as_deref(), data.code.as_deref()),
+            (Some("RangeError"), Some("E1"))
+        );
     }
 
     #[test]

@@ -2,22 +2,24 @@
 //!
 //! Invariants:
 //! 1. Everything that a client opened ends with its connection.
-//! 2. What is held for a client has a bound, of which the client is informed. A client that does not read stalls itself
-//!    alone.
+//! 2. What is held for a client has a bound, of which the client is informed, and so has what is held for all clients of
+//!    a process, of a user, and of the supervisor. A client that does not read stalls itself alone.
 //! 3. Text of a guest never begins a line of the protocol.
 
 mod connection;
+mod lines;
 mod message;
 mod outbox;
 mod params;
+mod shares;
 mod socket;
 mod tools;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Args;
-use tokio::sync::Semaphore;
+use rustix::process::geteuid;
+use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -26,10 +28,8 @@ use super::guest::{Refusal, interrupted};
 use super::output::print_diagnostics;
 use super::run_guest::block_on;
 use connection::serve;
+use shares::{Exhausted, Peer, Shares};
 use socket::Socket;
-
-/// Clients at the same time.
-const MAX_CLIENTS: usize = 256;
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -55,22 +55,28 @@ pub(crate) struct SuperviseArgs {
 /// Runs the command and gives the exit code.
 pub(crate) fn supervise(args: &SuperviseArgs) -> Result<i32, Refusal> {
     stockade::initialize();
-    let clients = Arc::new(Semaphore::new(MAX_CLIENTS));
     match &args.socket {
-        None => block_on(serve_standard(clients))?,
+        None => block_on(serve_standard())?,
         Some(path) => {
             let socket = path.clone().map_or_else(socket::default_path, Ok);
-            block_on(listen(socket?, clients))?
+            block_on(listen(socket?))?
         }
     }
 }
 
 /// Serves the client that started this process.
-async fn serve_standard(clients: Arc<Semaphore>) -> Result<i32, Refusal> {
+async fn serve_standard() -> Result<i32, Refusal> {
     let interrupted = signals()?;
     let ending = CancellationToken::new();
     let (read, write) = (tokio::io::stdin(), tokio::io::stdout());
-    let served = serve(read, write, clients, ending.clone());
+    let peer = Peer {
+        user: geteuid().as_raw(),
+        process: 0,
+    };
+    let shares = Shares::new();
+    // There is one client.
+    let _place = shares.clients.take(peer, 1);
+    let served = serve(read, write, peer, shares.clone(), ending.clone());
     tokio::pin!(served);
     tokio::select! {
         () = &mut served => {}
@@ -83,11 +89,12 @@ async fn serve_standard(clients: Arc<Semaphore>) -> Result<i32, Refusal> {
 }
 
 /// Serves the clients of a socket.
-async fn listen(path: PathBuf, clients: Arc<Semaphore>) -> Result<i32, Refusal> {
+async fn listen(path: PathBuf) -> Result<i32, Refusal> {
     let interrupted = signals()?;
     let socket = Socket::bind(path).map_err(|error| Refusal(error.to_string(), exit::FAILED))?;
     print_diagnostics(&format!("listening on {}", socket.path().display()));
     let ending = CancellationToken::new();
+    let shares = Shares::new();
     let mut served = JoinSet::new();
     tokio::pin!(interrupted);
     loop {
@@ -96,14 +103,20 @@ async fn listen(path: PathBuf, clients: Arc<Semaphore>) -> Result<i32, Refusal> 
             client = socket.accept() => client,
         };
         while served.try_join_next().is_some() {}
-        // With no place left the connection is closed.
-        let (Some(client), Ok(place)) = (client, Arc::clone(&clients).try_acquire_owned()) else {
+        let Some((client, peer)) = client else {
             continue;
         };
-        let (clients, ending) = (Arc::clone(&clients), ending.clone());
+        let place = match shares.clients.take(peer, 1) {
+            Ok(place) => place,
+            Err(exhausted) => {
+                refuse(&client, &exhausted);
+                continue;
+            }
+        };
+        let (shares, ending) = (shares.clone(), ending.clone());
         served.spawn(async move {
             let (read, write) = client.into_split();
-            serve(read, write, clients, ending).await;
+            serve(read, write, peer, shares, ending).await;
             drop(place);
         });
     }
@@ -111,6 +124,16 @@ async fn listen(path: PathBuf, clients: Arc<Semaphore>) -> Result<i32, Refusal> 
     ending.cancel();
     while served.join_next().await.is_some() {}
     Ok(exit::DONE)
+}
+
+/// Says why a connection is closed.
+fn refuse(client: &UnixStream, exhausted: &Exhausted) {
+    let mut line = exhausted.fault("connections").answer(None);
+    line.push('\n');
+    // There is room for one line: nothing was written before.
+    if let Err(error) = client.try_write(line.as_bytes()) {
+        tracing::debug!("a client is not informed why it is refused: {error}");
+    }
 }
 
 fn signals() -> Result<impl Future<Output = i32>, Refusal> {

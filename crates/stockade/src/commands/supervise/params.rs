@@ -39,6 +39,7 @@ pub(super) struct Open {
     files: BTreeMap<String, Content>,
     fetch: Vec<String>,
     grants: Map<String, Value>,
+    prelude: Option<String>,
     tools: BTreeMap<String, ToolText>,
     output: Option<Amount>,
     pool: Option<usize>,
@@ -179,6 +180,7 @@ impl Open {
             env: self.env,
             files: contents(self.files)?,
             grants: grants(&self.grants, &self.fetch)?,
+            prelude: self.prelude,
             tools: self
                 .tools
                 .into_keys()
@@ -244,7 +246,7 @@ mod tests {
 
     fn open(json: &str) -> Result<Options, Fault> {
         let raw = RawValue::from_string(json.to_owned()).unwrap();
-        let tool = Tool::raw(|_| async { Err(String::new()) });
+        let tool = Tool::raw(|_| async { Err(stockade::GuestError::new("")) });
         read::<Open>(Some(&raw))?.options(&tool)
     }
 
@@ -253,7 +255,7 @@ mod tests {
         let options = open(
             r#"{"level":"thread","memory":"64mb","cpu":"500ms","timeout":0,"env":{"A":[1]},"files":{"a.ts":"1",
                 "b.bin":{"$bytes":"AAE="}},"fetch":["api.example.com"],"grants":{"N":{"dns":{"names":["example.com"]}}},
-                "tools":{"add":{"description":"adds","inputSchema":{}}},"output":1000,"pool":0,"session":true}"#,
+                "prelude":"let a: 1","tools":{"add":{"description":"adds","inputSchema":{}}},"output":1000,"pool":0,"session":true}"#,
         )
         .unwrap();
         assert_eq!(options.level, Isolation::Thread);
@@ -262,6 +264,7 @@ mod tests {
         assert_eq!(options.timeout, None);
         assert_eq!(options.files["b.bin"], [0, 1]);
         assert_eq!((options.output, options.pool), (1000, 0));
+        assert_eq!(options.prelude.as_deref(), Some("let a: 1"));
         assert!(options.tools.contains_key("add"));
         assert_eq!(options.grants.kinds()["N"], "dns");
     }

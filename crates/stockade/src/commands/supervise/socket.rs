@@ -13,6 +13,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::super::exit;
 use super::super::guest::Refusal;
+use super::shares::Peer;
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +102,7 @@ impl Socket {
     }
 
     /// The next connection; `None` where it is not let in.
-    pub(super) async fn accept(&self) -> Option<UnixStream> {
+    pub(super) async fn accept(&self) -> Option<(UnixStream, Peer)> {
         let client = match self.listener.accept().await {
             Ok((client, _)) => client,
             Err(error) => {
@@ -111,12 +112,14 @@ impl Socket {
                 return None;
             }
         };
-        let user = client.peer_cred().ok()?.uid();
+        let credentials = client.peer_cred().ok()?;
+        let user = credentials.uid();
         let is_let_in = user == 0 || user == geteuid().as_raw();
         if !is_let_in {
             tracing::warn!("refused a connection of the user {user}");
         }
-        is_let_in.then_some(client)
+        let process = credentials.pid().unwrap_or_default();
+        is_let_in.then_some((client, Peer { user, process }))
     }
 }
 

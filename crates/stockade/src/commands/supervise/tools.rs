@@ -7,16 +7,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use stockade::GuestError;
 use stockade::run::{MAX_JSON_BYTES, Tool, ToolCall};
 use tokio::sync::{Semaphore, oneshot};
 
-use super::message;
+use super::message::{self, AnswerError};
 use super::outbox::Outbox;
 
 /// Calls of a connection without an answer.
 const MAX_CALLS: usize = 4096;
 
-type Answer = Result<Box<RawValue>, String>;
+/// Bytes of the name and of the code of an error of a tool; a longer one is left out.
+const MAX_WORD_BYTES: usize = 256;
+
+type Answer = Result<Box<RawValue>, GuestError>;
 
 /// The calls of one connection.
 pub(super) struct ToolCalls {
@@ -65,7 +69,7 @@ impl ToolCalls {
             #[serde(skip_serializing_if = "Option::is_none")]
             input: Option<&'a RawValue>,
         }
-        let gone = || "the host is gone".to_owned();
+        let gone = || GuestError::new("the host is gone");
         let _place = self.places.acquire().await.map_err(|_| gone())?;
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (answer, answered) = oneshot::channel();
@@ -82,18 +86,18 @@ impl ToolCalls {
     }
 
     /// Takes an answer of the client; one that nothing waits for is ignored.
-    pub(super) fn answered(&self, id: u64, answer: Answer) {
+    pub(super) fn answered(&self, id: u64, answer: Result<Box<RawValue>, AnswerError>) {
         let Some(waiting) = self.waiting.lock().remove(&id) else {
             return;
         };
         let size = answer
             .as_ref()
-            .map_or_else(String::len, |json| json.get().len());
+            .map_or_else(|error| error.message.len(), |json| json.get().len());
         let answer = match size > MAX_JSON_BYTES {
-            true => Err(format!(
+            true => Err(GuestError::new(format!(
                 "the tool's answer is larger than {MAX_JSON_BYTES} bytes"
-            )),
-            false => answer,
+            ))),
+            false => answer.map_err(thrown),
         };
         // The run may have ended.
         let _ = waiting.send(answer);
@@ -102,5 +106,18 @@ impl ToolCalls {
     /// Calls without an answer.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.lock().len()
+    }
+}
+
+/// What a tool of the client threw, as the guest sees it.
+fn thrown(error: AnswerError) -> GuestError {
+    let data = error.data.unwrap_or_default();
+    let word =
+        |text: Option<String>| text.filter(|text| !text.is_empty() && text.len() <= MAX_WORD_BYTES);
+    let thrown = GuestError::new(error.message);
+    GuestError {
+        name: word(data.name).unwrap_or(thrown.name),
+        code: word(data.code),
+        ..thrown
     }
 }

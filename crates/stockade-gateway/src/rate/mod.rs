@@ -9,23 +9,28 @@
 //! 2. What a request turned out to use (bytes, CPU time) is taken while it is used, also beyond what was left: later
 //!    requests wait for that.
 
+mod charges;
+mod usage;
+
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
-use http::{Method, StatusCode, request};
-use stockade_auth::KeyId;
-use stockade_http::{CpuAccount, PathPattern};
-use stockade_limits::{
-    Allowance, CounterId, Counters, Left, Now, ShownLimit, network, rate_limit_fields,
-};
+use http::{HeaderMap, Method, StatusCode, request};
+use stockade_auth::{KeyId, KeyLimits};
+use stockade_http::PathPattern;
+use stockade_limits::{Allowance, Counters, Now, network};
 
 use crate::access::Refusal;
 use crate::credential::Caller;
 use crate::rejection::Rejection;
+
+use charges::Charge;
+pub(crate) use charges::{Charges, LastCharges};
+pub use usage::{CountedUse, LimitSubject, LimitUse};
 
 /// Whose requests are counted together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +61,9 @@ pub enum Unit {
 }
 
 impl Unit {
-    fn word(self) -> &'static str {
+    /// Its word in names of limits and in the configuration.
+    #[must_use]
+    pub fn word(self) -> &'static str {
         match self {
             Self::Requests => "requests",
             Self::BytesIn => "bytes_in",
@@ -82,10 +89,20 @@ pub(crate) struct LimitedRequest<'a> {
     pub(crate) head: &'a request::Parts,
     /// In normal form.
     pub(crate) path: &'a str,
-    /// The API key that let it in.
-    pub(crate) key: Option<KeyId>,
+    /// Who was let in, where the route asks.
+    pub(crate) caller: Option<&'a Caller>,
     /// When its head had been read.
     pub(crate) now: Now,
+}
+
+/// Whose request it is, as far as rules ask.
+#[derive(Clone, Copy)]
+struct Subject<'a> {
+    client: Option<IpAddr>,
+    key: Option<KeyId>,
+    headers: &'a HeaderMap,
+    /// The claims of its token.
+    claim: &'a dyn Fn(&str) -> Option<Cow<'a, str>>,
 }
 
 /// Limits for requests that are counted together.
@@ -110,6 +127,9 @@ pub struct RouteLimits {
     rules: Vec<CompiledRule>,
     /// A rule limits CPU time.
     of_cpu: bool,
+    /// Requests that differ in nothing but their heads may count against different counters: a rule is by a header or a
+    /// claim.
+    by_head: bool,
     /// Of keys that have limits of their own.
     own_rate: Arc<Limit>,
     own_quota: Arc<Limit>,
@@ -160,8 +180,10 @@ impl RouteLimits {
             .map(|(owner, rule)| CompiledRule::new(&counters, &owner, rule))
             .collect();
         let mut limits = rules.iter().flat_map(|rule| &rule.limits);
+        let of_head = |by: &LimitBy| matches!(by, LimitBy::Header(_) | LimitBy::Claim(_));
         Self {
             of_cpu: limits.any(|(limit, _)| limit.unit == Unit::Cpu),
+            by_head: rules.iter().any(|one| one.rule.by.iter().any(of_head)),
             rules,
             counters,
             ipv6_prefix,
@@ -170,18 +192,37 @@ impl RouteLimits {
         }
     }
 
-    /// Takes what a request needs, or refuses it.
-    pub(crate) fn admit(&self, request: LimitedRequest<'_>) -> Result<Arc<Charges>, LimitExceeded> {
-        let now = request.now;
-        let mut charges = Charges {
-            counters: Arc::clone(&self.counters),
-            taken: Vec::with_capacity(self.rules.len() + 2),
-            of_cpu: self.of_cpu,
-            at: now,
-        };
-        let mut exceeded = None;
+    /// Takes what a request needs, or refuses it. `last` has what the last request of its connection counted against.
+    /// None where it counts against nothing.
+    pub(crate) fn admit(
+        self: &Arc<Self>,
+        request: LimitedRequest<'_>,
+        last: &LastCharges,
+    ) -> Result<Option<Admitted>, LimitExceeded> {
+        let charges = last.of(self, request, || self.charges(request));
+        if charges.is_nothing() {
+            return Ok(None);
+        }
+        let fields = charges.take_request(request.now)?;
+        Ok(Some(Admitted { charges, fields }))
+    }
+
+    /// What a request counts against.
+    fn charges(&self, request: LimitedRequest<'_>) -> Charges {
+        let mut charges = Vec::with_capacity(self.rules.len() + 2);
 
         // The rules of the route.
+        let granted = request.caller.and_then(Caller::granted);
+        let claim = |name: &str| match request.caller {
+            Some(Caller::Token(token)) => token.claim(name).map(Cow::Owned),
+            _ => None,
+        };
+        let parts = Subject {
+            client: Some(request.client),
+            key: granted.map(|granted| granted.id),
+            headers: &request.head.headers,
+            claim: &claim,
+        };
         let mut subject = Vec::with_capacity(64);
         let mut network = None;
         for compiled in &self.rules {
@@ -189,99 +230,104 @@ impl RouteLimits {
                 continue;
             }
             subject.clear();
-            let vouched = self.write_subject(&compiled.rule.by, request, &mut subject);
+            let Some(vouched) = self.write_subject(&compiled.rule.by, parts, &mut subject) else {
+                continue;
+            };
             let network = (!vouched)
                 .then(|| *network.get_or_insert_with(|| self.counters.network(request.client)));
             for (limit, allowance) in &compiled.limits {
                 let counter = self.counters.id(limit.id, &subject, network);
-                let charge = Charge::new(limit, *allowance, counter);
-                charges.take(charge, &mut exceeded);
+                charges.push(Charge::new(limit, *allowance, counter));
             }
         }
 
         // The limits of the key itself.
-        if let Some(Caller::Key { granted, .. }) = request.head.extensions.get::<Caller>() {
-            let of_key = granted.limits();
+        if let Some(granted) = granted {
             let subject = granted.id.number().to_be_bytes();
-            for (limit, allowance) in [
-                (&self.own_rate, of_key.rate()),
-                (&self.own_quota, of_key.quota()),
-            ] {
-                if let Some(allowance) = allowance {
-                    let counter = self.counters.id(limit.id, &subject, None);
-                    charges.take(Charge::new(limit, allowance, counter), &mut exceeded);
-                }
+            for (limit, allowance) in self.own_of(&granted.limits()) {
+                let counter = self.counters.id(limit.id, &subject, None);
+                charges.push(Charge::new(limit, allowance, counter));
             }
         }
-        let Some(exceeded) = exceeded else {
-            return Ok(Arc::new(charges));
-        };
-        charges.give_back();
-        Err(LimitExceeded {
-            fields: charges.fields(),
-            ..exceeded
-        })
+        Charges::new(&self.counters, charges, self.of_cpu, request.now)
+    }
+
+    /// Which rules are for a request, one bit each. None where that does not say what it counts against.
+    fn applying(&self, request: LimitedRequest<'_>) -> Option<u64> {
+        if self.by_head || self.rules.len() > 64 {
+            return None;
+        }
+        let rules = self.rules.iter().enumerate();
+        Some(rules.fold(0, |bits, (at, compiled)| {
+            bits | (u64::from(compiled.rule.is_for(request)) << at)
+        }))
+    }
+
+    /// The limits that a key has itself.
+    fn own_of(&self, limits: &KeyLimits) -> impl Iterator<Item = (&Arc<Limit>, Allowance)> {
+        let own = [
+            (&self.own_rate, limits.rate()),
+            (&self.own_quota, limits.quota()),
+        ];
+        own.into_iter()
+            .filter_map(|(limit, allowance)| Some((limit, allowance?)))
     }
 
     /// Writes whose request it is, in a form in which two subjects are never equal. Returns whether clients cannot
-    /// make it up.
+    /// make it up; `None` where a part that is asked for is missing, which happens to no request of a client.
     fn write_subject(
         &self,
         by: &[LimitBy],
-        request: LimitedRequest<'_>,
+        of: Subject<'_>,
         subject: &mut Vec<u8>,
-    ) -> bool {
+    ) -> Option<bool> {
         let mut part = |kind: u8, bytes: &[u8]| {
             subject.push(kind);
             subject.extend_from_slice(&(bytes.len() as u64).to_ne_bytes());
             subject.extend_from_slice(bytes);
         };
         let address = |part: &mut dyn FnMut(u8, &[u8])| {
-            let network = network(request.client, self.ipv6_prefix);
-            match network {
+            match network(of.client?, self.ipv6_prefix) {
                 IpAddr::V4(address) => part(b'4', &address.octets()),
                 IpAddr::V6(address) => part(b'6', &address.octets()),
             }
+            Some(())
         };
         let mut vouched = true;
         for one in by {
             match one {
                 LimitBy::Instance => {}
                 LimitBy::Address => {
-                    address(&mut part);
+                    address(&mut part)?;
                     vouched = false;
                 }
-                LimitBy::Key => match request.key.map(|id| id.number().to_be_bytes()) {
+                LimitBy::Key => match of.key.map(|id| id.number().to_be_bytes()) {
                     Some(id) => part(b'k', &id),
                     None => {
-                        address(&mut part);
+                        address(&mut part)?;
                         vouched = false;
                     }
                 },
                 LimitBy::Claim(name) => {
-                    let claim = match request.head.extensions.get::<Caller>() {
-                        Some(Caller::Token(token)) => token.claim(name),
-                        _ => None,
-                    };
                     // The issuer of the tokens of one site chooses it, and counters are those of all sites.
                     vouched = false;
-                    match claim {
+                    match (of.claim)(name) {
                         Some(claim) => part(b'c', claim.as_bytes()),
-                        None => address(&mut part),
+                        None => address(&mut part)?,
                     }
                 }
                 LimitBy::Header(name) => {
                     vouched = false;
                     // All of them: the site may read any.
-                    let mut values = request.head.headers.get_all(name).iter().peekable();
+                    let mut values = of.headers.get_all(name).iter().peekable();
                     if values.peek().is_none() {
-                        address(&mut part);
+                        address(&mut part)?;
                     }
                     values.for_each(|value| part(b'h', value.as_bytes()));
                 }
             }
         }
-        vouched
+        Some(vouched)
     }
 }
 
@@ -307,6 +353,17 @@ impl CompiledRule {
     }
 }
 
+impl fmt::Display for LimitBy {
+    /// As the configuration has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Claim(name) => write!(f, "claim:{name}"),
+            other => f.write_str(other.word()),
+        }
+    }
+}
+
 impl LimitBy {
     fn word(&self) -> &str {
         match self {
@@ -327,159 +384,12 @@ impl RateRule {
     }
 }
 
-/// What one request counts against.
+/// A request that is within its limits.
 #[derive(Debug)]
-pub(crate) struct Charges {
-    counters: Arc<Counters>,
-    taken: Vec<Charge>,
-    /// CPU time of the site is divided among its requests, this one included.
-    of_cpu: bool,
-    /// When the request came.
-    at: Now,
-}
-
-#[derive(Debug)]
-struct Charge {
-    limit: Arc<Limit>,
-    allowance: Allowance,
-    counter: CounterId,
-    left: Left,
-    /// Units that are given back if the request is refused.
-    units: u64,
-}
-
-impl Charge {
-    fn new(limit: &Arc<Limit>, allowance: Allowance, counter: CounterId) -> Self {
-        Self {
-            limit: Arc::clone(limit),
-            allowance,
-            counter,
-            left: Left {
-                units: 0,
-                reset: Duration::ZERO,
-            },
-            units: 0,
-        }
-    }
-}
-
-impl Charges {
-    /// Takes one request, or checks that something is left of what is counted while it is used.
-    fn take(&mut self, mut charge: Charge, exceeded: &mut Option<LimitExceeded>) {
-        let (limit, now) = (&charge.limit, self.at);
-        let units = u64::from(limit.unit == Unit::Requests);
-        // Nothing more is taken for a request that is refused.
-        let wanted = if exceeded.is_some() { 0 } else { units };
-        match self
-            .counters
-            .try_take(charge.counter, &charge.allowance, wanted, now)
-        {
-            Ok(left) => {
-                charge.left = left;
-                charge.units = wanted;
-            }
-            Err(wait) => {
-                charge.left.reset = wait;
-                let longest = exceeded.as_ref().is_none_or(|other| other.wait < wait);
-                if longest {
-                    *exceeded = Some(LimitExceeded {
-                        limit: Arc::clone(limit),
-                        amount: charge.allowance.units().get(),
-                        period: charge.allowance.period(now),
-                        wait,
-                        fields: None,
-                    });
-                }
-            }
-        }
-        self.taken.push(charge);
-    }
-
-    fn give_back(&mut self) {
-        for charge in &mut self.taken {
-            if charge.units > 0 {
-                self.counters
-                    .give_back(charge.counter, &charge.allowance, charge.units, self.at);
-                charge.left.units = charge.left.units.saturating_add(charge.units);
-                charge.units = 0;
-            }
-        }
-    }
-
-    /// Takes units that are used. Returns how long the client must wait before it uses more; with no units, whether
-    /// it must wait now.
-    pub(crate) fn used(&self, unit: Unit, units: u64) -> Duration {
-        self.use_of(units, |limit| limit.unit == unit)
-    }
-
-    fn use_of(&self, units: u64, counts: impl Fn(&Limit) -> bool) -> Duration {
-        let mut now = None;
-        let mut longest = Duration::ZERO;
-        for charge in self.taken.iter().filter(|charge| counts(&charge.limit)) {
-            let now = *now.get_or_insert_with(Now::read);
-            let wait = self
-                .counters
-                .take(charge.counter, &charge.allowance, units, now);
-            longest = longest.max(wait);
-        }
-        longest
-    }
-
-    /// Whether anything is limited by this unit.
-    pub(crate) fn counts(&self, unit: Unit) -> bool {
-        self.taken.iter().any(|charge| charge.limit.unit == unit)
-    }
-
-    /// Where the CPU time of the request is charged; none where no rule of its route limits CPU time.
-    pub(crate) fn cpu_account(self: &Arc<Self>) -> Option<Arc<dyn CpuAccount>> {
-        self.of_cpu.then(|| Arc::clone(self) as _)
-    }
-
-    /// `RateLimit-Policy` and `RateLimit`; none if there is nothing to show.
-    pub(crate) fn fields(&self) -> Option<RateLimitFields> {
-        let shown = self.taken.iter().filter(|charge| !charge.limit.of_all);
-        let (policy, state) = rate_limit_fields(shown.map(|charge| {
-            let limit = &charge.limit;
-            let units = |units| match limit.unit {
-                Unit::Cpu => units / 1000,
-                _ => units,
-            };
-            ShownLimit {
-                // Names of headers and claims and words of this file: nothing in them is to be escaped.
-                name: &limit.name,
-                quota_unit: limit.unit.quota_unit(),
-                quota: units(charge.allowance.units().get()),
-                window: charge.allowance.period(self.at),
-                left: units(charge.left.units),
-                reset: charge.left.reset,
-            }
-        }))?;
-        let value = |text: Vec<u8>| HeaderValue::from_maybe_shared(Bytes::from(text)).ok();
-        Some(RateLimitFields {
-            policy: value(policy)?,
-            state: value(state)?,
-        })
-    }
-}
-
-impl CpuAccount for Charges {
-    fn used(&self, time: Duration) {
-        let time = whole_microseconds(time);
-        if time > 0 {
-            self.use_of(time, |limit| limit.unit == Unit::Cpu);
-        }
-    }
-
-    fn idle(&self, time: Duration) {
-        let time = whole_microseconds(time);
-        if time > 0 {
-            self.use_of(time, |limit| limit.unit == Unit::Cpu && limit.of_all);
-        }
-    }
-}
-
-fn whole_microseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX)
+pub(crate) struct Admitted {
+    pub(crate) charges: Arc<Charges>,
+    /// None if there is nothing to show.
+    pub(crate) fields: Option<RateLimitFields>,
 }
 
 /// The fields of draft-ietf-httpapi-ratelimit-headers-10.

@@ -9,14 +9,15 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use aws_lc_rs::constant_time;
+use aws_lc_rs::{constant_time, rand};
 use parking_lot::{Mutex, RwLock};
+use siphasher::sip128::SipHasher24;
 use tokio::sync::{oneshot, watch};
 
 use crate::failures::FailureLimiter;
 use crate::hash::{KeyHash, Pepper};
 use crate::index::{Granted, Index};
-use crate::key::{ApiKey, KeyFormatError};
+use crate::key::{ApiKey, KeyFormatError, RandomError};
 use crate::store::{Changed, KeyAction, KeyId, Store, StoreError, seconds};
 
 /// How often the thread looks whether the file has changed.
@@ -37,6 +38,8 @@ pub struct Keys {
 
 struct Shared {
     pepper: Pepper,
+    /// The secret of fingerprints. No other process and no file has it.
+    fingerprints: [u8; 16],
     index: RwLock<Index>,
     /// Grows after each change of `index`, and when uses were written: what was found at another version is to be
     /// looked up again.
@@ -60,14 +63,42 @@ struct Follower {
 /// Somebody waits until the file has been read.
 type Request = oneshot::Sender<Result<usize, String>>;
 
-/// The key that one connection has shown last, and what was found for it. It has the text while the connection lasts.
+/// The key that one connection has shown last, and what was found for it. It does not have the text: a copy of the
+/// memory has no key.
 #[derive(Default)]
 pub struct LastKey(Mutex<Option<Shown>>);
 
 struct Shown {
-    text: Box<[u8]>,
+    fingerprint: Fingerprint,
     of: Weak<Shared>,
     granted: Arc<Granted>,
+}
+
+/// A keyed hash of a text that is cheaper than the one of the store, and its length in bytes.
+#[derive(Clone, Copy)]
+struct Fingerprint {
+    hash: [u8; 16],
+    length: usize,
+}
+
+impl Shared {
+    fn fingerprint(&self, text: &[u8]) -> Fingerprint {
+        let hash = SipHasher24::new_with_key(&self.fingerprints).hash(text);
+        Fingerprint {
+            hash: hash.as_bytes(),
+            length: text.len(),
+        }
+    }
+
+    /// Whether a text has a fingerprint. Texts of another length are not hashed: a client chooses how long they are.
+    fn is_of(&self, text: &[u8], fingerprint: &Fingerprint) -> bool {
+        text.len() == fingerprint.length
+            && constant_time::verify_slices_are_equal(
+                &self.fingerprint(text).hash,
+                &fingerprint.hash,
+            )
+            .is_ok()
+    }
 }
 
 impl std::fmt::Debug for LastKey {
@@ -123,8 +154,11 @@ impl Keys {
         let loaded = clock();
         let (index, number) = load(&mut store, loaded)?;
         let version = store.data_version()?;
+        let mut fingerprints = [0; 16];
+        rand::fill(&mut fingerprints).map_err(|_| RandomError)?;
         let shared = Arc::new(Shared {
             pepper,
+            fingerprints,
             index: RwLock::new(index),
             version: AtomicU64::new(0),
             used: Mutex::default(),
@@ -190,7 +224,7 @@ impl Keys {
             && Weak::as_ptr(&shown.of) == Arc::as_ptr(&self.shared)
             && shown.granted.version == self.shared.version.load(Ordering::Acquire)
             && shown.granted.lasts(seconds(now))
-            && constant_time::verify_slices_are_equal(&shown.text, text).is_ok()
+            && self.shared.is_of(text, &shown.fingerprint)
         {
             return Ok(Arc::clone(&shown.granted));
         }
@@ -198,7 +232,7 @@ impl Keys {
         *last = None;
         let granted = Arc::new(self.check(text, now)?);
         *last = Some(Shown {
-            text: text.into(),
+            fingerprint: self.shared.fingerprint(text),
             of: Arc::downgrade(&self.shared),
             granted: Arc::clone(&granted),
         });
@@ -211,29 +245,26 @@ impl Keys {
         self.shared.is_valid(granted, now)
     }
 
-    /// Ends as soon as a key is no longer valid: it is revoked, rotated away, or expired.
+    /// Ends as soon as a key is no longer valid: it is revoked, rotated away, or expired. The file is followed as long
+    /// as somebody waits.
     pub fn until_invalid(&self, granted: &Arc<Granted>) -> impl Future<Output = ()> + Send + use<> {
-        // All of it: the file is followed as long as somebody waits.
-        let (keys, granted) = (self.clone(), Arc::clone(granted));
-        async move {
-            let mut changes = keys.shared.changes.subscribe();
-            loop {
-                // Before the check, so that no change falls between the two.
-                changes.borrow_and_update();
-                let now = SystemTime::now();
-                if !keys.is_valid(&granted, now) {
-                    return;
-                }
-                let left = u64::from(granted.expires).saturating_sub(seconds(now));
-                if granted.expires == u32::MAX {
-                    // The sender lives as long as `shared`.
-                    let _ = changes.changed().await;
-                } else {
-                    let left = Duration::from_secs(left.max(1)).min(MAX_SLEEP);
-                    let _ = tokio::time::timeout(left, changes.changed()).await;
-                }
-            }
-        }
+        let (keys, changes) = (self.clone(), self.shared.changes.subscribe());
+        wait(changes, Arc::clone(granted), move || {
+            let keys = &keys;
+            Some(Arc::clone(&keys.shared))
+        })
+    }
+
+    /// As [`Self::until_invalid`], for one that others keep the file open for: when nobody does any more, it never ends.
+    pub fn until_invalid_while_open(
+        &self,
+        granted: &Arc<Granted>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let (shared, changes) = (
+            Arc::downgrade(&self.shared),
+            self.shared.changes.subscribe(),
+        );
+        wait(changes, Arc::clone(granted), move || shared.upgrade())
     }
 
     /// Bounds the wrong keys of each address.
@@ -301,6 +332,34 @@ impl Drop for Follower {
 
 fn system_clock() -> Clock {
     Box::new(|| seconds(SystemTime::now()))
+}
+
+/// Waits until a key is no longer valid, or for ever once the keys are gone.
+async fn wait(
+    mut changes: watch::Receiver<u64>,
+    granted: Arc<Granted>,
+    shared: impl Fn() -> Option<Arc<Shared>>,
+) {
+    loop {
+        // Before the check, so that no change falls between the two.
+        changes.borrow_and_update();
+        let now = SystemTime::now();
+        let valid = shared().map(|shared| shared.is_valid(&granted, now));
+        if valid == Some(false) {
+            return;
+        }
+        let changed = if granted.expires == u32::MAX {
+            changes.changed().await
+        } else {
+            let left = u64::from(granted.expires).saturating_sub(seconds(now));
+            let left = Duration::from_secs(left.max(1)).min(MAX_SLEEP);
+            let changed = tokio::time::timeout(left, changes.changed()).await;
+            changed.unwrap_or(Ok(()))
+        };
+        if changed.is_err() || valid.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// Reads everything: the keys that have not expired, and the number of the last change that they contain.
@@ -476,267 +535,4 @@ fn write_uses(shared: &Shared, store: &mut Store) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::scope::Scope;
-    use crate::store::KeyFields;
-
-    fn open(folder: &Path) -> (Store, Keys) {
-        let pepper = Pepper::new(&[7; 32]).unwrap();
-        let path = folder.join("keys.db");
-        let store = Store::open(&path, pepper.clone()).unwrap();
-        (store, Keys::open(&path, pepper).unwrap())
-    }
-
-    fn fields(name: &str) -> KeyFields {
-        KeyFields {
-            name: name.to_owned(),
-            scopes: vec![Scope::parse("read").unwrap()],
-            ..KeyFields::default()
-        }
-    }
-
-    #[tokio::test]
-    async fn change_of_another_process_is_in_effect_when_refresh_returns() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut store, keys) = open(folder.path());
-        let now = SystemTime::now();
-        let made = store.create(&fields("a"), now).unwrap();
-        let text = made.key.reveal().as_bytes();
-        assert_eq!(keys.refresh().await, Ok(1));
-        let granted = Arc::new(keys.check(text, now).unwrap());
-        assert_eq!((granted.id, granted.name()), (made.record.id, "a"));
-        let waiting = keys.until_invalid(&granted);
-        store.revoke(made.record.id, now).unwrap();
-        assert_eq!(keys.refresh().await, Ok(0));
-        assert_eq!(keys.check(text, now).unwrap_err(), CheckError::Invalid);
-        assert!(!keys.is_valid(&granted, now));
-        waiting.await;
-    }
-
-    #[tokio::test]
-    async fn key_that_a_connection_shows_again_is_refused_as_soon_as_it_is_revoked_or_expires() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut store, keys) = open(folder.path());
-        let now = SystemTime::now();
-        let hour = Duration::from_secs(3600);
-        let lasting = KeyFields {
-            expires: Some(seconds(now + hour)),
-            ..fields("a")
-        };
-        let made = store.create(&lasting, now).unwrap();
-        let other = store.create(&fields("b"), now).unwrap();
-        keys.refresh().await.unwrap();
-        let last = LastKey::default();
-        let check = |keys: &Keys, key: &ApiKey, at| {
-            let granted = keys.check_again(key.reveal().as_bytes(), at, &last);
-            granted.ok()
-        };
-        let first = check(&keys, &made.key, now).unwrap();
-        let again = check(&keys, &made.key, now).unwrap();
-        assert!(Arc::ptr_eq(&first, &again));
-        // Another text, and the same text at another store, are looked up.
-        assert_eq!(check(&keys, &other.key, now).unwrap().id, other.record.id);
-        let (_, elsewhere) = open(tempfile::tempdir().unwrap().path());
-        assert!(check(&keys, &made.key, now).is_some());
-        assert!(check(&elsewhere, &made.key, now).is_none());
-        assert!(check(&keys, &made.key, now).is_some());
-        assert!(check(&keys, &made.key, now + hour).is_none());
-        assert!(check(&keys, &made.key, now).is_some());
-        store.revoke(made.record.id, now).unwrap();
-        keys.refresh().await.unwrap();
-        assert!(check(&keys, &made.key, now).is_none());
-        assert!(!keys.is_valid(&first, now));
-    }
-
-    #[tokio::test]
-    async fn use_of_a_key_that_a_connection_shows_again_is_written_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut store, keys) = open(folder.path());
-        let now = SystemTime::now();
-        let made = store.create(&fields("a"), now).unwrap();
-        keys.refresh().await.unwrap();
-        let last = LastKey::default();
-        for _ in 0..3 {
-            let text = made.key.reveal().as_bytes();
-            keys.check_again(text, now, &last).unwrap();
-            assert_eq!(keys.shared.used.lock().len(), 1);
-            write_uses(&keys.shared, &mut store);
-            assert_eq!(keys.shared.used.lock().len(), 0);
-        }
-    }
-
-    #[tokio::test]
-    async fn change_is_seen_without_being_asked() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut store, keys) = open(folder.path());
-        let now = SystemTime::now();
-        let made = store.create(&fields("a"), now).unwrap();
-        keys.refresh().await.unwrap();
-        let granted = Arc::new(keys.check(made.key.reveal().as_bytes(), now).unwrap());
-        let waiting = tokio::spawn(keys.until_invalid(&granted));
-        store.revoke(made.record.id, now).unwrap();
-        waiting.await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn revocation_is_seen_where_only_what_waits_for_it_has_the_keys() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut store, keys) = open(folder.path());
-        let now = SystemTime::now();
-        let made = store.create(&fields("a"), now).unwrap();
-        keys.refresh().await.unwrap();
-        let granted = Arc::new(keys.check(made.key.reveal().as_bytes(), now).unwrap());
-        let waiting = tokio::spawn(keys.until_invalid(&granted));
-        drop(keys);
-        store.revoke(made.record.id, now).unwrap();
-        let ended = tokio::time::timeout(Duration::from_secs(30), waiting).await;
-        ended.unwrap().unwrap();
-    }
-
-    #[tokio::test]
-    async fn rotated_key_is_valid_until_the_overlap_is_over() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut store, keys) = open(folder.path());
-        let now = SystemTime::now();
-        let hour = Duration::from_secs(3600);
-        let old = store.create(&fields("a"), now).unwrap();
-        let new = store.rotate(old.record.id, hour, now).unwrap();
-        keys.refresh().await.unwrap();
-        let check = |key: &ApiKey, at| keys.check(key.reveal().as_bytes(), at).is_ok();
-        assert!(check(&old.key, now) && check(&new.key, now));
-        assert!(!check(&old.key, now + hour) && check(&new.key, now + hour));
-        let last = store.rotate(old.record.id, Duration::ZERO, now).unwrap();
-        keys.refresh().await.unwrap();
-        assert!(!check(&old.key, now) && !check(&new.key, now) && check(&last.key, now));
-    }
-
-    #[tokio::test]
-    async fn each_action_is_reported_once_and_again_until_it_succeeds() {
-        let folder = tempfile::tempdir().unwrap();
-        let pepper = Pepper::new(&[7; 32]).unwrap();
-        let path = folder.path().join("keys.db");
-        let mut store = Store::open(&path, pepper.clone()).unwrap();
-        let now = SystemTime::now();
-        // While nothing follows the store.
-        let made = store.create(&fields("a"), now).unwrap();
-        let (sender, reports) = std::sync::mpsc::channel();
-        let fails = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let broken = Arc::clone(&fails);
-        let report = Box::new(move |action: &KeyAction| {
-            if broken.load(std::sync::atomic::Ordering::Relaxed) {
-                return Err("the disk is full".to_owned());
-            }
-            sender
-                .send((action.id, action.action.clone()))
-                .map_err(|error| error.to_string())
-        });
-        let keys = Keys::open_reporting(&path, pepper, report).unwrap();
-        keys.refresh().await.unwrap();
-        let id = made.record.id;
-        assert_eq!(
-            reports.try_iter().collect::<Vec<_>>(),
-            [(id, "created".to_owned())]
-        );
-        fails.store(true, std::sync::atomic::Ordering::Relaxed);
-        store.rotate(id, Duration::ZERO, now).unwrap();
-        store.revoke(id, now).unwrap();
-        let error = keys.refresh().await.unwrap_err();
-        assert_eq!(error, "the disk is full");
-        // It is in effect though it could not be reported.
-        assert_eq!(keys.count(), 0);
-        fails.store(false, std::sync::atomic::Ordering::Relaxed);
-        keys.refresh().await.unwrap();
-        let reported: Vec<_> = reports.try_iter().map(|(_, action)| action).collect();
-        assert_eq!(reported, ["rotated", "revoked"]);
-        keys.refresh().await.unwrap();
-        assert_eq!(reports.try_iter().count(), 0);
-    }
-
-    #[tokio::test]
-    async fn clock_that_jumps_ends_keys_and_brings_them_back_as_it_is_set_right() {
-        let folder = tempfile::tempdir().unwrap();
-        let pepper = Pepper::new(&[7; 32]).unwrap();
-        let path = folder.path().join("keys.db");
-        let mut store = Store::open(&path, pepper.clone()).unwrap();
-        let now = SystemTime::now();
-        let (hour, year) = (Duration::from_secs(3600), Duration::from_secs(365 * 86_400));
-        let lasting = KeyFields {
-            expires: Some(seconds(now + hour)),
-            ..fields("a")
-        };
-        let made = store.create(&lasting, now).unwrap();
-        let old = store.rotate(made.record.id, hour, now).unwrap();
-        // The server starts while the clock is a year ahead.
-        let clock = Arc::new(AtomicU64::new(seconds(now + year)));
-        let shown = Arc::clone(&clock);
-        let read = Box::new(move || shown.load(Ordering::SeqCst));
-        let keys = Keys::follow(&path, pepper, None, read).unwrap();
-        let last = LastKey::default();
-        let check = |key: &ApiKey, at| {
-            let text = key.reveal().as_bytes();
-            let found = keys.check_again(text, at, &last).is_ok();
-            assert_eq!(keys.check(text, at).is_ok(), found);
-            found
-        };
-        assert!(!check(&made.key, now + year) && !check(&old.key, now + year));
-        // It is set right, and nobody has changed the file.
-        clock.store(seconds(now), Ordering::SeqCst);
-        keys.refresh().await.unwrap();
-        for key in [&made.key, &old.key] {
-            assert!(check(key, now));
-            // Ahead and back again, and before the key was made.
-            assert!(!check(key, now + hour) && check(key, now) && check(key, now - year));
-        }
-        // A key that is revoked stays revoked, whatever the clock shows.
-        store.revoke(made.record.id, now).unwrap();
-        clock.store(seconds(now - year), Ordering::SeqCst);
-        keys.refresh().await.unwrap();
-        assert!(!check(&made.key, now - year) && !check(&old.key, now));
-    }
-
-    #[tokio::test]
-    async fn last_use_is_written_once_and_not_for_each_request() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut store, keys) = open(folder.path());
-        let now = SystemTime::now();
-        let made = store.create(&fields("a"), now).unwrap();
-        keys.refresh().await.unwrap();
-        for _ in 0..100 {
-            keys.check(made.key.reveal().as_bytes(), now).unwrap();
-        }
-        assert_eq!(keys.shared.used.lock().len(), 1);
-        assert_eq!(store.show(made.record.id).unwrap().last_used, None);
-        drop(keys);
-        assert!(store.show(made.record.id).unwrap().last_used.is_some());
-    }
-
-    #[tokio::test]
-    async fn server_that_is_far_behind_reads_everything() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut store, keys) = open(folder.path());
-        let now = SystemTime::now();
-        let first = store.create(&fields("a"), now).unwrap();
-        keys.refresh().await.unwrap();
-        store.revoke(first.record.id, now).unwrap();
-        store.create(&fields("b"), now).unwrap();
-        let raw = rusqlite::Connection::open(folder.path().join("keys.db")).unwrap();
-        raw.execute("DELETE FROM changes WHERE number < 3", [])
-            .unwrap();
-        assert_eq!(keys.refresh().await, Ok(1));
-        assert!(keys.check(first.key.reveal().as_bytes(), now).is_err());
-    }
-
-    #[test]
-    fn text_that_is_no_key_is_not_hashed() {
-        let folder = tempfile::tempdir().unwrap();
-        let (_, keys) = open(folder.path());
-        for text in ["", "x", "sk_stockade_", &"x".repeat(100_000)] {
-            let error = keys.check(text.as_bytes(), SystemTime::now()).unwrap_err();
-            assert!(matches!(error, CheckError::Form(_)), "{error}");
-        }
-        let unknown = ApiKey::generate().unwrap();
-        let error = keys.check(unknown.reveal().as_bytes(), SystemTime::now());
-        assert_eq!(error.unwrap_err(), CheckError::Invalid);
-    }
-}
+mod tests;

@@ -1,0 +1,2 @@
+const factor: number = 2;
+globalThis.twice = (n: number) => n * factor;
