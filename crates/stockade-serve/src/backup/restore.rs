@@ -68,7 +68,7 @@ pub fn restore(
                 path: config.control.clone(),
             });
         }
-        make_folder_of(&config.state)?;
+        make_place_of(&config.state)?;
         let lock = stockade_state::lock(&config.state)?;
         give(&sibling(&config.state, ".lock"), &config.state)?;
         Some(lock)
@@ -140,7 +140,7 @@ impl Staging {
             if !self.may_exist && store.path.symlink_metadata().is_ok() {
                 return Err(BackupError::Exists { path: store.path });
             }
-            make_folder_of(&store.path)?;
+            make_place_of(&store.path)?;
             remove(&root)?;
             self.staged.push(store);
         }
@@ -277,6 +277,15 @@ fn give_in(folder: BorrowedFd<'_>, name: &OsStr, owner: (Uid, Gid)) -> rustix::i
         }
         Err(error) => Err(error),
     }
+}
+
+/// Makes the folder of a store where it is missing, with those above it, for the owner of what is there already.
+fn make_place_of(path: &Path) -> Result<(), BackupError> {
+    let is_missing =
+        |folder: &&Path| !folder.as_os_str().is_empty() && folder.symlink_metadata().is_err();
+    let topmost = path.ancestors().skip(1).take_while(is_missing).last();
+    make_folder_of(path)?;
+    topmost.map_or(Ok(()), |made| give(made, made))
 }
 
 fn make_folder_of(path: &Path) -> Result<(), BackupError> {
