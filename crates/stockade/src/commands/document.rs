@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use stockade::run::{Console, Line, RefusedHost};
+use stockade::run::{Console, Line, RESERVED_CODES, RefusedHost};
 use stockade::{ConsoleLevel, End, GuestError, Limits, ResourceUsage, Stats};
 
 use super::failure::Failure;
@@ -54,6 +54,9 @@ impl Kept {
 struct Thrown {
     name: String,
     message: String,
+    /// Of its own, and not of the runtime's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
     stack: Option<String>,
     source: Option<String>,
     line: Option<u32>,
@@ -66,6 +69,7 @@ impl Thrown {
         Self {
             name: error.name.clone(),
             message: error.message.clone(),
+            code: (error.code.clone()).filter(|code| !code.starts_with(RESERVED_CODES)),
             stack: error.stack.clone(),
             source: position.map(|at| at.source.clone()),
             line: position.map(|at| at.line),

@@ -64,7 +64,7 @@ pub use console::Console;
 #[doc(hidden)]
 pub use files::GuestFiles;
 #[doc(hidden)]
-pub use outcome::NOT_JSON;
+pub use outcome::{NOT_JSON, RESERVED_CODES};
 #[doc(hidden)]
 pub use prelude::Prelude;
 #[doc(hidden)]

@@ -13,6 +13,9 @@ use strum::IntoStaticStr;
 use super::console::Line;
 use super::refused::RefusedHost;
 
+/// How the codes of the runtime begin, which no guest can give to an error.
+pub const RESERVED_CODES: &str = "stockade:";
+
 /// The code of an error that says that a result is not JSON. Written by the realm, and by no guest.
 pub const NOT_JSON: &str = "stockade:not_json";
 

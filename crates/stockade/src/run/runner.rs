@@ -100,8 +100,8 @@ impl Drop for Inner {
 pub struct Runner(Arc<Inner>);
 
 impl Runner {
-    /// Checks the options, and has [`Options::pool`] isolates made ready. [`initialize`](crate::initialize) must have been
-    /// called. Files that are not modules are written to a temporary folder, which blocks.
+    /// Checks the options, compiles [`Options::prelude`], and has [`Options::pool`] isolates made ready.
+    /// [`initialize`](crate::initialize) must have been called. Files that are not modules are written to a temporary folder, which blocks.
     ///
     /// # Errors
     /// What is wrong with the options.
