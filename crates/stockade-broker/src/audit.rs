@@ -196,10 +196,13 @@ impl Reason {
                 f,
                 "{section} allows this host without TLS only: secureTransport must be \"off\""
             ),
-            Self::AddressNotAllowed(kind) => write!(
-                f,
-                "the host has a {kind} address, and {section} does not list it in allow_private"
-            ),
+            Self::AddressNotAllowed(kind) => {
+                let article = if kind.as_str().starts_with('u') { "an" } else { "a" };
+                write!(
+                    f,
+                    "the host has {article} {kind} address, and {section} does not list it in allow_private"
+                )
+            }
             Self::AddressOutsideRule => write!(
                 f,
                 "the host has an address outside the ranges that {section} allows"

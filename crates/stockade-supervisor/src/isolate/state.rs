@@ -120,6 +120,7 @@ impl IsolateState {
         }
         let usage = self.activity.usage();
         let (cpu_total, cpu) = self.activity.cpu();
+        let cpu_total = cpu_total + self.activity.helper_cpu();
         ResourceUsage {
             cpu,
             // Of an isolate whose worker has ended.
