@@ -239,6 +239,7 @@ impl Run<'_> {
         }
         self.heap.relieve(self.runtime, self.sandboxes, cx);
         self.pump.turn(self.runtime, self.sandboxes, cx);
+        self.sandboxes.watch_grants(cx);
         self.sandboxes
             .update_hold(&self.runtime.op_state().borrow().external_ops_tracker);
         let options = PollEventLoopOptions {

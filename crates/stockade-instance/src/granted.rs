@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::task::Context;
 
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
@@ -202,6 +203,12 @@ impl GrantedGuest {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.mirror.has_asks() || self.mirror.has_awaited_streams()
+    }
+
+    /// Wakes the task when a stream no longer makes the guest busy, which may be after the guest has dealt with the last
+    /// message of it. One task at a time.
+    pub fn watch(&self, cx: &Context<'_>) {
+        self.mirror.watch_streams(cx);
     }
 
     fn is_taken(&self, method: &str) -> bool {

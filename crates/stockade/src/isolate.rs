@@ -190,18 +190,20 @@ impl Isolate {
                 if self.ended {
                     return Poll::Ready(Next::Ended);
                 }
-                match queue.poll_turn(cx) {
-                    Poll::Ready(turn) => self.sort(turn),
-                    // In this order: an answer is work before its request is closed in the other's eyes.
-                    Poll::Pending
-                        if self.handle.stats().requests > 0
-                            || queue.has_work()
-                            || self.granted.as_ref().is_some_and(|g| g.guest.is_busy()) =>
-                    {
-                        return Poll::Pending;
-                    }
-                    Poll::Pending => return Poll::Ready(Next::Idle),
+                if let Poll::Ready(turn) = queue.poll_turn(cx) {
+                    self.sort(turn);
+                    continue;
                 }
+                // In this order: an answer is work before what was asked for is over in the other's eyes.
+                let waits = self.handle.stats().requests > 0
+                    || self.granted.as_ref().is_some_and(|granted| {
+                        granted.guest.watch(cx);
+                        granted.guest.is_busy()
+                    });
+                return match waits || queue.has_work() {
+                    true => Poll::Pending,
+                    false => Poll::Ready(Next::Idle),
+                };
             }
         })
         .await

@@ -202,9 +202,19 @@ impl Sandboxes {
     #[must_use]
     pub fn have_work(&self) -> bool {
         let list = self.0.list.borrow();
+        // In this order: an answer of a grant is work before what was asked for is over.
         self.0.more.get()
-            || list.iter().any(|sandbox| sandbox.queue.has_work())
             || self.await_grants()
+            || list.iter().any(|sandbox| sandbox.queue.has_work())
+    }
+
+    /// Wakes the task when a guest no longer waits for a stream of a grant.
+    pub fn watch_grants(&self, cx: &Context<'_>) {
+        if self.0.granted.get() > 0 {
+            let accounts = self.0.accounts.borrow();
+            let granted = accounts.values().filter_map(|account| account.granted());
+            granted.for_each(|guest| guest.watch(cx));
+        }
     }
 
     /// Whether a call of a grant has no answer yet.

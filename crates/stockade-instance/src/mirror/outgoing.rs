@@ -5,8 +5,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::task::Context;
 
+use atomic_waker::AtomicWaker;
 use http_body_util::{BodyExt, Limited, StreamBody};
 use parking_lot::Mutex;
 use stockade_http::{Body, BoxError};
@@ -36,11 +38,15 @@ pub(super) struct Outgoing {
     table: Mutex<OutgoingStreams>,
     /// Streams that hold what was read ahead.
     ahead: AtomicUsize,
+    /// Woken when the guest waits for one chunk or end less.
+    fewer: AtomicWaker,
 }
 
 #[derive(Default)]
 struct OutgoingStreams {
     entries: HashMap<u64, OutgoingStream>,
+    /// Streams that are over, whose last message to the guest is not sent yet.
+    ending: usize,
     next: u64,
     closed: bool,
 }
@@ -62,12 +68,10 @@ pub(crate) enum Reading {
     Ahead,
 }
 
-/// Chunks that the guest has asked for.
+/// Chunks that the guest has asked for and that were not sent to it.
 #[derive(Default)]
 struct Credit {
     left: AtomicU32,
-    /// Whether a chunk that the guest has asked for is on its way.
-    due: AtomicBool,
     more: Notify,
 }
 
@@ -84,22 +88,19 @@ impl Credit {
 
     /// Whether the guest waits for a chunk.
     fn is_awaited(&self) -> bool {
-        self.due.load(Ordering::SeqCst) || self.left.load(Ordering::SeqCst) > 0
+        self.left.load(Ordering::SeqCst) > 0
     }
 
-    async fn take(&self) {
-        loop {
-            let took = self
-                .left
-                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
-                    left.checked_sub(1)
-                });
-            if took.is_ok() {
-                self.due.store(true, Ordering::SeqCst);
-                return;
-            }
+    /// Waits until the guest wants a chunk.
+    async fn wanted(&self) {
+        while !self.is_awaited() {
             self.more.notified().await;
         }
+    }
+
+    /// A chunk was sent: it is work of the guest now. Only the task that reads the body calls this.
+    fn sent(&self) {
+        self.left.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -157,13 +158,16 @@ impl Drop for Unnamed {
 }
 
 impl Mirror {
-    /// Whether the guest waits for a chunk of some stream.
+    /// Wakes the task when the guest waits for one chunk or end less. One task at a time.
+    pub(crate) fn watch_streams(&self, cx: &Context<'_>) {
+        self.outgoing.fewer.register(cx.waker());
+    }
+
+    /// Whether the guest waits for a chunk of some stream, or for its end.
     pub(crate) fn has_awaited_streams(&self) -> bool {
         let table = self.outgoing.table.lock();
-        table
-            .entries
-            .values()
-            .any(|entry| entry.credit.is_awaited())
+        let mut entries = table.entries.values();
+        table.ending > 0 || entries.any(|entry| entry.credit.is_awaited())
     }
 
     /// The next stream that is opened for the guest has this number.
@@ -318,9 +322,12 @@ impl Pump {
         let result = unbroken(self.carry(unread))
             .await
             .unwrap_or_else(|| Err(Broken::Failed("the host failed to read it".to_owned())));
-        let here = self.mirror.outgoing.table.lock().entries.remove(&self.id);
-        if here.is_none() {
-            return;
+        {
+            let mut table = self.mirror.outgoing.table.lock();
+            if table.entries.remove(&self.id).is_none() {
+                return;
+            }
+            table.ending += 1;
         }
         match result {
             Ok(()) => {
@@ -338,12 +345,14 @@ impl Pump {
                 }
             }
         }
+        self.mirror.outgoing.table.lock().ending -= 1;
+        self.mirror.outgoing.fewer.wake();
     }
 
     /// Waits until the guest wants a chunk.
     async fn wanted(&self) -> Result<(), Broken> {
         let stall = self.mirror.limits().stall;
-        tokio::time::timeout(stall, self.credit.take())
+        tokio::time::timeout(stall, self.credit.wanted())
             .await
             .map_err(|_| {
                 Broken::Failed(
@@ -406,7 +415,8 @@ impl Pump {
                         "the guest does not take its messages".to_owned(),
                     ));
                 }
-                self.credit.due.store(false, Ordering::SeqCst);
+                self.credit.sent();
+                self.mirror.outgoing.fewer.wake();
                 if data.is_empty() && body.is_over() {
                     return Ok(());
                 }
