@@ -79,14 +79,12 @@ impl Auditor {
     /// Records that a client was refused, unless others were for the same reason in this second.
     fn refused(&self, refused: &Refused<'_>) {
         // The words that `stockade serve` has in its log.
+        let [api_key, guesses, scope, limit] = &self.refusals;
         let (reason, limiter) = match refused.reason {
-            RefusedFor::ApiKey => ("api_key", 0),
-            RefusedFor::Guesses => ("api_key_guesses", 1),
-            RefusedFor::Scope => ("scope", 2),
-            RefusedFor::Limit => ("rate_limit", 3),
-        };
-        let Some(limiter) = self.refusals.get(limiter) else {
-            return;
+            RefusedFor::ApiKey => ("api_key", api_key),
+            RefusedFor::Guesses => ("api_key_guesses", guesses),
+            RefusedFor::Scope => ("scope", scope),
+            RefusedFor::Limit => ("rate_limit", limit),
         };
         let admitted = limiter.lock().admit(REFUSALS_PER_SECOND, Instant::now());
         let Some(left_out) = admitted else { return };
