@@ -41,7 +41,7 @@ pub struct KeyRules {
     pub rate: Option<Allowance>,
     /// CPU time that calls of each key may use, in microseconds.
     pub cpu: Option<Allowance>,
-    /// What keys have used of this rate, and of the rate and the quota that they have themselves.
+    /// What keys have used of these two, and of the rate and the quota that they have themselves.
     pub counters: Arc<Counters>,
 }
 

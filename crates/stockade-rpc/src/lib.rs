@@ -37,7 +37,7 @@ pub use guest::Guest;
 pub use limits::RpcLimits;
 pub use listen::{Address, AddressError, ListenError};
 pub use server::{RpcOptions, Running, Server, Stopped};
-pub use stockade_callers::KeyRules as RpcKeys;
+pub use stockade_callers::KeyRules;
 
 /// Why something outside of this crate failed, for a person.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

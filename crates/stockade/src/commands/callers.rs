@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use stockade::rpc::RpcKeys;
+use stockade::rpc::KeyRules;
 use stockade_auth::{Keys, Pepper, Quotas, Scope};
 use stockade_limits::{Amount, Period};
 
@@ -63,7 +63,7 @@ fn rate(text: &str) -> Result<Amount, String> {
 
 impl CallerArgs {
     /// Opens the keys, and what is counted for them, of the server with this name. A key store without keys lets nobody in.
-    pub(crate) fn open(&self, name: Arc<str>) -> Result<Option<(RpcKeys, Quotas)>, Refusal> {
+    pub(crate) fn open(&self, name: Arc<str>) -> Result<Option<(KeyRules, Quotas)>, Refusal> {
         let Some(path) = &self.keys else {
             return Ok(None);
         };
@@ -82,7 +82,7 @@ impl CallerArgs {
             None => Quotas::in_memory(COUNTERS),
         };
         let quotas = quotas.map_err(|error| failed(&error))?;
-        let options = RpcKeys {
+        let options = KeyRules {
             keys,
             name,
             scopes: self.scope.iter().cloned().collect(),

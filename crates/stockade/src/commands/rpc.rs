@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use stockade::rpc::{
-    Address, BoxError, Guest, RpcAudit, RpcKeys, RpcLimits, RpcOptions, Server, Stopped,
+    Address, BoxError, Guest, KeyRules, RpcAudit, RpcLimits, RpcOptions, Server, Stopped,
 };
 use stockade::run::Refusals;
 use stockade::{ConsoleMode, Grants, Sandbox};
@@ -106,7 +106,7 @@ pub(crate) struct RpcArgs {
 }
 
 impl RpcArgs {
-    fn options(&self, keys: Option<RpcKeys>, audit: Option<AuditLog>) -> RpcOptions {
+    fn options(&self, keys: Option<KeyRules>, audit: Option<AuditLog>) -> RpcOptions {
         RpcOptions {
             keys,
             audit: audit.map(|log| RpcAudit {
