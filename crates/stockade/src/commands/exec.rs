@@ -47,9 +47,6 @@ Other exit codes: 0 done, 1 an error that nothing caught, or a file that cannot 
 /// What the code of `-e` is called.
 const EVALUATED: &str = "main.ts";
 
-/// What the code of `--prelude` is called.
-const PRELUDE: &str = "prelude.ts";
-
 #[derive(Args)]
 pub(crate) struct ExecArgs {
     /// The guest's file: TypeScript or JavaScript, `-` for standard input. It imports files of its own folder
@@ -182,8 +179,9 @@ fn read_prelude(path: &Path, guests: &mut Guests) -> Result<Prelude, Refusal> {
     let prelude = Prelude::compile(&text)
         .map_err(|what| Refusal(format!("--prelude: {what}"), exit::FAILED))?;
     let modules = &mut guests.files.modules;
-    if modules.insert(PRELUDE.to_owned(), text).is_some() {
-        let message = format!("--file {PRELUDE}: the code of --prelude has this name");
+    let name = Prelude::NAME;
+    if modules.insert(name.to_owned(), text).is_some() {
+        let message = format!("--file {name}: the code of --prelude has this name");
         return Err(Refusal(message, exit::USAGE));
     }
     Ok(prelude)
@@ -215,6 +213,7 @@ async fn run_program(session: &mut Session, arguments: Payload) -> Result<Done, 
 /// Runs code for its result, after the prelude if there is one.
 async fn evaluate(session: &mut Session, has_prelude: bool, code: &str) -> Result<Done, Failure> {
     let handle = session.handle();
+    // The first evaluation runs the prelude, whatever text it has.
     if has_prelude && let Err(error) = session.reply(handle.evaluate(String::new())).await? {
         let failure = session.no_reply(&error);
         return Err(match failure.error.is_some() {

@@ -4,14 +4,14 @@ use serde_json::{Value, json};
 
 use super::options::MAX_PRELUDE_BYTES;
 
-/// What it is called in stacks and places. Written by `stockade_isolate` too.
-const NAME: &str = "prelude.ts";
-
 /// Compiled code of the host.
 #[derive(Debug, Clone)]
 pub struct Prelude(Value);
 
 impl Prelude {
+    /// What it is called in stacks and places. Written by `stockade_isolate` too.
+    pub const NAME: &'static str = "prelude.ts";
+
     /// Compiles TypeScript or JavaScript. Takes as long as the code needs.
     ///
     /// # Errors
@@ -22,7 +22,8 @@ impl Prelude {
                 "it is larger than the limit of {MAX_PRELUDE_BYTES} bytes"
             ));
         }
-        let made = stockade_transpile::prelude(source, NAME).map_err(|error| error.to_string())?;
+        let made =
+            stockade_transpile::prelude(source, Self::NAME).map_err(|error| error.to_string())?;
         let map = String::from_utf8_lossy(&made.source_map);
         Ok(Self(json!({ "code": made.code, "map": map })))
     }
