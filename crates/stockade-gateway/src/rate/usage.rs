@@ -42,7 +42,7 @@ pub struct LimitUse {
     /// What it counts.
     pub unit: Unit,
     /// Units that come in each window.
-    pub limit: u64,
+    pub amount: u64,
     /// The window, in seconds.
     pub window: u64,
     /// Units that may be used at once: of a rate its burst, of a quota all.
@@ -129,7 +129,7 @@ impl RouteLimits {
             methods: Vec::new(),
             paths: Vec::new(),
             unit: limit.unit,
-            limit: allowance.units().get(),
+            amount: allowance.units().get(),
             window: allowance.period(now),
             at_once,
             counted,
@@ -237,9 +237,14 @@ mod tests {
             ..LimitSubject::default()
         };
         let uses = limits.uses(&subject, Now::read());
-        let shown = uses
-            .iter()
-            .map(|one| (&*one.name, one.limit, one.window, one.counted.unwrap().left));
+        let shown = uses.iter().map(|one| {
+            (
+                &*one.name,
+                one.amount,
+                one.window,
+                one.counted.unwrap().left,
+            )
+        });
         assert_eq!(
             shown.collect::<Vec<_>>(),
             [

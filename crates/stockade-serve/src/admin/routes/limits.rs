@@ -212,7 +212,7 @@ impl Limit {
             methods: of.methods.iter().map(ToString::to_string).collect(),
             paths: of.paths.iter().map(ToString::to_string).collect(),
             unit,
-            amount: of.limit / per_unit,
+            amount: of.amount / per_unit,
             window_seconds: of.window,
             at_once: of.at_once / per_unit,
             counter: of.counted.map(|counted| Counter {
