@@ -59,7 +59,7 @@ pub(crate) struct McpArgs {
     listen: Option<SocketAddr>,
 
     /// Connect to the upstream servers, print what they offer, and exit
-    #[arg(long, requires = "config", conflicts_with_all = ["listen"])]
+    #[arg(long, requires = "config", conflicts_with = "listen")]
     check: bool,
 
     #[command(flatten)]
@@ -199,6 +199,11 @@ impl McpArgs {
             (None, Some(path)) => Clients::Tokens(tokens(path)?),
             (None, None) => Clients::All,
         };
+        if self.names_share() && matches!(clients, Clients::All) {
+            let what = "--max-runs-per-key and --max-sessions-per-key are for clients with API keys or tokens";
+            let fix = "give --keys or --token-file too";
+            return Err(Refusal(format!("{what}\n  fix: {fix}"), exit::USAGE));
+        }
         let options = HttpOptions {
             clients,
             hosts: self.allow_host.clone(),
@@ -207,13 +212,16 @@ impl McpArgs {
         Ok((options, quotas))
     }
 
+    fn names_share(&self) -> bool {
+        self.max_runs_per_key.is_some() || self.max_sessions_per_key.is_some()
+    }
+
     /// What one key or token may have. A single token has all, as long as no option says otherwise.
     fn share(&self, clients: &Clients) -> Option<Share> {
         let of = |own: Option<u16>, all: u16| usize::from(own.unwrap_or(all.div_ceil(2)));
-        let is_named = self.max_runs_per_key.is_some() || self.max_sessions_per_key.is_some();
         let are_several = match clients {
             Clients::All => false,
-            Clients::Tokens(tokens) => tokens.len() > 1 || is_named,
+            Clients::Tokens(tokens) => tokens.len() > 1 || self.names_share(),
             Clients::Keys(_) => true,
         };
         are_several.then(|| Share {
