@@ -338,7 +338,7 @@ def checks(system):
 
     def apparmor():
         if run("aa-status --enabled")[0] or run("apparmor_parser --version | grep -q 'version 4'")[0]:
-            return None, f"not on {machine.SUITE}: the profile needs AppArmor 4"
+            return None, f"not here: the profile needs AppArmor 4, and {machine.SUITE} has an older one"
         must("systemctl restart stockade")
         label = must("cat /proc/$(systemctl show --property MainPID --value stockade)/attr/current")
         if not label.startswith("stockade ") or must("curl -sf http://127.0.0.1/") != "hello":
