@@ -23,6 +23,8 @@ pub struct RpcAudit {
     pub log: AuditLog,
     /// The name of the server in it.
     pub name: Arc<str>,
+    /// Records what is still to be recorded before the stop is.
+    pub rest: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 impl std::fmt::Debug for RpcAudit {
@@ -60,6 +62,9 @@ impl Auditor {
 
     /// Records the stop, and waits until that and all before it is on the disk.
     pub(crate) async fn stopped(&self) {
+        if let Some(rest) = &self.to.rest {
+            rest();
+        }
         let (log, record) = (self.to.log.clone(), self.about("server_stopped"));
         let confirming = tokio::task::spawn_blocking(move || log.confirm(record));
         match tokio::time::timeout(CONFIRM_TIMEOUT, confirming).await {

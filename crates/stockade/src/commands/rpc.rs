@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::Args;
@@ -106,12 +107,18 @@ pub(crate) struct RpcArgs {
 }
 
 impl RpcArgs {
-    fn options(&self, keys: Option<KeyRules>, audit: Option<AuditLog>) -> RpcOptions {
+    fn options(
+        &self,
+        keys: Option<KeyRules>,
+        audit: Option<AuditLog>,
+        refused: Option<Arc<RefusedHosts>>,
+    ) -> RpcOptions {
         RpcOptions {
             keys,
             audit: audit.map(|log| RpcAudit {
                 log,
                 name: scope_name(&self.module),
+                rest: refused.map(|refused| Arc::new(move || refused.record()) as _),
             }),
             listen: self.listen.clone(),
             limits: RpcLimits {
@@ -178,19 +185,22 @@ pub(crate) fn rpc(args: &RpcArgs) -> Result<i32, Refusal> {
         name: guests.files.entry.into(),
         refusals: refusals.clone(),
     };
+    let refused = audit.clone().zip(refusals).map(|(log, refusals)| {
+        Arc::new(RefusedHosts {
+            log,
+            name: scope_name(&args.module),
+            refusals,
+            left_out: AtomicU64::new(0),
+        })
+    });
     block_on(async {
-        let server = Server::bind(args.options(keys, audit.clone()))
+        let server = Server::bind(args.options(keys, audit, refused.clone()))
             .await
             .map_err(|error| failed(&error))?;
         let running = server
             .start(move || start.clone().guest())
             .await
             .map_err(|error| failed(&error))?;
-        let refused = audit.zip(refusals).map(|(log, refusals)| RefusedHosts {
-            log,
-            name: scope_name(&args.module),
-            refusals,
-        });
         for address in running.addresses() {
             output::say(&format!("Listening on {address}"));
         }
@@ -243,34 +253,35 @@ struct RefusedHosts {
     log: AuditLog,
     name: Arc<str>,
     refusals: Refusals,
+    /// How many were not recorded since the last record.
+    left_out: AtomicU64,
 }
 
 impl RefusedHosts {
-    /// Records them once a second, and the last ones when `stop` is done. Gives its outcome.
-    async fn until<T>(self, stop: impl Future<Output = T>) -> T {
+    /// Records them once a second until `stop` is done. Gives its outcome. The server has the rest recorded when it stops.
+    async fn until<T>(&self, stop: impl Future<Output = T>) -> T {
         let mut stop = std::pin::pin!(stop);
-        let mut left_out = 0;
         loop {
-            let stopped = tokio::time::timeout(RECORD, stop.as_mut()).await;
-            self.record(&mut left_out);
-            if let Ok(outcome) = stopped {
+            if let Ok(outcome) = tokio::time::timeout(RECORD, stop.as_mut()).await {
                 return outcome;
             }
+            self.record();
         }
     }
 
-    fn record(&self, left_out: &mut u64) {
+    fn record(&self) {
         for (at, refused) in self.refusals.take().into_iter().enumerate() {
             if at >= REFUSED_PER_RECORD {
-                *left_out += 1;
+                self.left_out.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
             let mut record = Record::new("egress_refused")
                 .text("instance", &self.name)
                 .text("target", &format!("{}:{}", refused.host, refused.port))
                 .text("reason", refused.reason);
-            if *left_out > 0 {
-                record = record.number("left_out_before", std::mem::take(left_out));
+            let left_out = self.left_out.swap(0, Ordering::Relaxed);
+            if left_out > 0 {
+                record = record.number("left_out_before", left_out);
             }
             self.log.record(record);
         }

@@ -149,6 +149,27 @@ fn audit_log_has_refusals_ends_start_and_stop_and_is_whole() {
     assert!(verify(&log, &key).unwrap().last >= lines.len() as u64);
 }
 
+#[test]
+fn host_that_was_refused_just_before_the_end_is_on_record_before_the_stop() {
+    let mut keys = KeyStore::new();
+    let key = keys.key(&["write"], none());
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("audit");
+    let path = log.to_str().unwrap();
+    let mut keyed = keys.serve(&["--audit", path, "--once", "--cpu-limit", "200ms"]);
+    let reach = call(1, "reach", json!(["http://elsewhere.example/"]));
+    let calls = json!([reach, call(2, "spin", json!([]))]);
+    assert_eq!(
+        keyed.ask_with(&key.key, &calls).json()[0]["result"],
+        "refused"
+    );
+    keyed.server.code();
+    let lines = lines_of(&log);
+    let place = |event: &str| lines.iter().position(|line| line["event"] == event);
+    let (refused, stopped) = (place("egress_refused"), place("server_stopped"));
+    assert!(refused.is_some() && refused < stopped, "{lines:#?}");
+}
+
 fn lines_of(log: &std::path::Path) -> Vec<Value> {
     let mut lines = Lines::of(log);
     let mut found = Vec::new();
