@@ -216,17 +216,25 @@ impl McpArgs {
         self.max_runs_per_key.is_some() || self.max_sessions_per_key.is_some()
     }
 
-    /// What one key or token may have. A single token has all, as long as no option says otherwise.
+    /// What one key or token may have. A single token has all of what no option says otherwise about.
     fn share(&self, clients: &Clients) -> Option<Share> {
-        let of = |own: Option<u16>, all: u16| usize::from(own.unwrap_or(all.div_ceil(2)));
-        let are_several = match clients {
-            Clients::All => false,
-            Clients::Tokens(tokens) => tokens.len() > 1 || self.names_share(),
-            Clients::Keys(_) => true,
+        let (are_limited, is_single) = match clients {
+            Clients::All => (false, true),
+            Clients::Tokens(tokens) => {
+                let is_single = tokens.len() == 1;
+                (!is_single || self.names_share(), is_single)
+            }
+            Clients::Keys(_) => (true, false),
         };
-        are_several.then(|| Share {
+        let rest = |all: u16| if is_single { all } else { all.div_ceil(2) };
+        let of = |own: Option<u16>, all: u16| usize::from(own.unwrap_or(rest(all)));
+        are_limited.then(|| Share {
             runs: of(self.max_runs_per_key, self.max_runs),
-            waiting: WAITING_RUNS / 2,
+            waiting: if is_single {
+                WAITING_RUNS
+            } else {
+                WAITING_RUNS / 2
+            },
             sessions: of(self.max_sessions_per_key, self.max_sessions),
         })
     }
