@@ -4,12 +4,13 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmod, chown, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { Sandbox } from "stockade";
+import { checkedSocket } from "../lib/socket.js";
 
 const PROGRAM = { program: process.env.STOCKADE };
 let folder, s;
@@ -125,6 +126,23 @@ describe("sockets", () => {
     await refused(path, /it belongs to the user 12345/);
     await chown(own, 54321, 54321);
     await refused(path, /its folder belongs to the user 54321|it belongs to the user 12345/);
+    // Anybody may have made a folder in that of temporary files.
+    await chown(own, 12345, 12345);
+    await refused(path, /its folder belongs to the user 12345/);
+  });
+
+  test("root_uses_the_socket_in_a_folder_of_another_user", { skip: process.geteuid() !== 0 && "only root may" }, async (t) => {
+    const own = await mkdtemp("/run/stockade-node-");
+    t.after(() => rm(own, { recursive: true }));
+    const server = createServer().listen(join(own, "a"));
+    await once(server, "listening");
+    t.after(() => server.close());
+    await chown(join(own, "a"), 12345, 12345);
+    await chown(own, 12345, 12345);
+    assert.equal(checkedSocket(join(own, "a")), join(own, "a"));
+    const link = join(folder, "link");
+    await symlink(join(own, "a"), link);
+    await refused(link, /its folder belongs to the user 12345/);
   });
 });
 

@@ -140,13 +140,30 @@ def _check_owner(connected: socket.socket, path: str) -> None:
     if owner in (0, me):
         return
     # Root may use a supervisor of another user, which listens in that user's own folder.
-    if me == 0 and os.stat(os.path.dirname(os.path.realpath(path))).st_uid == owner:
+    if me == 0 and _is_own(path, owner):
         return
     raise StockadeError(
         "foreign_socket",
         f"the socket {path} is not used: a process of the user {owner} listens there, and this process runs as {me}",
         fix="let a supervisor of your own user listen in a folder that only this user can write to",
     )
+
+
+def _is_own(path: str, owner: int) -> bool:
+    """Whether a socket is in a folder of this user, and others cannot write to that or to any above it: below `/tmp`, anybody may
+    have made a folder of this name first, or a link."""
+    real = os.path.realpath(path)
+    folder = os.path.dirname(real)
+    try:
+        if real != os.path.abspath(path) or os.stat(folder).st_uid != owner:
+            return False
+        while not os.stat(folder).st_mode & 0o022:
+            if folder == os.path.dirname(folder):
+                return True
+            folder = os.path.dirname(folder)
+    except OSError:
+        pass
+    return False
 
 
 class Supervisor:

@@ -590,7 +590,25 @@ class Supervisors(unittest.TestCase):
             with self.assertRaisesRegex(StockadeError, "user 12345") as raised:
                 Sandbox(connect=path)
             self.assertEqual(raised.exception.kind, "foreign_socket")
+            # Anybody may have made a folder in that of temporary files.
+            os.chmod(folder, 0o755)
+            os.chown(folder, 12345, 12345)
+            with self.assertRaisesRegex(StockadeError, "user 12345"):
+                Sandbox(connect=path)
             server.communicate()
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root may")
+    def test_root_uses_the_socket_in_a_folder_of_another_user(self) -> None:
+        from stockade import _supervisor
+
+        with tempfile.TemporaryDirectory(dir="/run") as folder, tempfile.TemporaryDirectory() as shared:
+            os.chown(folder, 12345, 12345)
+            self.assertTrue(_supervisor._is_own(f"{folder}/s.sock", 12345))
+            self.assertFalse(_supervisor._is_own(f"{folder}/s.sock", 54321))
+            os.symlink(f"{folder}/s.sock", f"{shared}/link")
+            self.assertFalse(_supervisor._is_own(f"{shared}/link", 12345))
+            os.chmod(folder, 0o777)
+            self.assertFalse(_supervisor._is_own(f"{folder}/s.sock", 12345))
 
     def test_a_program_that_is_not_there_is_an_error_that_says_so(self) -> None:
         with self.assertRaisesRegex(StockadeError, "/nothing/stockade cannot be started"):
