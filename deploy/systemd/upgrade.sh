@@ -33,22 +33,22 @@ runuser -u stockade -- "$work/new/usr/bin/stockade" check --files "$config" ||
   fail "the new program refuses the configuration; nothing has changed"
 rm -rf "$work/new"
 
-install -d -m 700 -o stockade -g stockade "$(dirname "$backup")"
+# A folder that is there keeps its owner.
+[[ -e $(dirname "$backup") ]] || install -d -m 700 -o stockade -g stockade "$(dirname "$backup")"
 runuser -u stockade -- stockade backup --config "$config" "$backup" || fail "there is no backup; nothing has changed"
 
-# The installed package as a file, made of what it has installed.
+# The installed package as a file, made of what it has installed. `set -e` does not hold here: bash leaves it out before `||`.
 repack() {
   local old=$work/old path script
-  mkdir -p "$old/DEBIAN"
+  mkdir -p "$old/DEBIAN" || return
   while read -r path; do
-    if [[ -L $path || -f $path ]]; then (cd / && cp -a --parents ".$path" "$old"); fi
+    if [[ -L $path || -f $path ]]; then (cd / && cp -a --parents ".$path" "$old") || return; fi
   done < <(dpkg-query --listfiles stockade)
-  dpkg-query --status stockade | awk '/^[^ ]/ { kept = !/^(Status|Conffiles):/ } kept' >"$old/DEBIAN/control"
+  dpkg-query --status stockade | awk '/^[^ ]/ { kept = !/^(Status|Conffiles):/ } kept' >"$old/DEBIAN/control" || return
   for script in $(dpkg-query --control-list stockade); do
-    [[ $script == md5sums ]] || cp "$(dpkg-query --control-path stockade "$script")" "$old/DEBIAN/$script"
+    [[ $script == md5sums ]] || cp "$(dpkg-query --control-path stockade "$script")" "$old/DEBIAN/$script" || return
   done
-  dpkg-deb --root-owner-group -Znone --build "$old" "$work/old.deb" >/dev/null
-  rm -rf "$old"
+  dpkg-deb --root-owner-group -Znone --build "$old" "$work/old.deb" >/dev/null && rm -rf "$old"
 }
 repack || fail "the installed package cannot be kept for the way back; nothing has changed"
 
