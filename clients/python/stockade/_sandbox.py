@@ -8,7 +8,7 @@ import weakref
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Set, Type, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Coroutine, Dict, Mapping, Optional, Set, Type, TypeVar
 
 from . import _options as options
 from ._connection import Fail
@@ -97,7 +97,7 @@ class Run:
         context = self._context.run(contextvars.copy_context)
         try:
             if tool.is_async:
-                self._call(tool, given, value, context, reply)
+                self._submit(context, self._call_async(tool, given, value, context, reply))
             else:
                 self._connection.tool_threads.submit(self._call, tool, given, value, context, reply)
         except RuntimeError:  # the process is ending
@@ -106,10 +106,20 @@ class Run:
     def _call(self, tool: Prepared, given: bool, value: Any, context: contextvars.Context, reply: Answer) -> None:
         waits = call_tool(tool, given, value, context, reply)
         if waits is not None:
-            # What is awaited runs in the context of the run, too.
-            call = context.run(loop_thread.submit, await_tool(waits, reply))
-            self._calls.add(call)
-            call.add_done_callback(self._calls.discard)
+            self._submit(context, await_tool(waits, reply))
+
+    @staticmethod
+    async def _call_async(tool: Prepared, given: bool, value: Any, context: contextvars.Context, reply: Answer) -> None:
+        # On the loop: checking a large input takes a while, and the messages of all other runs would wait.
+        waits = call_tool(tool, given, value, context, reply)
+        if waits is not None:
+            await await_tool(waits, reply)
+
+    def _submit(self, context: contextvars.Context, work: Coroutine[Any, Any, None]) -> None:
+        # What is awaited runs in the context of the run, too.
+        call = context.run(loop_thread.submit, work)
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
 
 
 class _Base:

@@ -568,6 +568,25 @@ class Supervisors(unittest.TestCase):
         copy = pickle.loads(pickle.dumps(error))
         self.assertEqual((copy.kind, str(copy), copy.limit, copy.fix), (error.kind, str(error), 3, "close some"))
 
+    def test_a_large_input_of_a_coroutine_function_does_not_hold_the_messages_of_others(self) -> None:
+        from unittest import mock
+
+        from stockade.tools import Prepared
+
+        threads = []
+        bind = Prepared.bind
+
+        def recorded(tool: Prepared, given: bool, value: Any) -> Any:
+            threads.append(threading.current_thread().name)
+            return bind(tool, given, value)
+
+        async def size(of: List[int]) -> int:
+            return len(of)
+
+        with mock.patch.object(Prepared, "bind", recorded), Sandbox(level=LEVEL, program=PROGRAM, tools={"size": size}) as sandbox:
+            self.assertEqual(sandbox.run("await tools.size([1, 2])").result, 2)
+        self.assertEqual(threads, ["stockade-loop"])
+
     def test_many_sandboxes_one_after_the_other_need_few_threads(self) -> None:
         def timers() -> int:
             return sum(isinstance(thread, threading.Timer) and not thread.finished.is_set() for thread in threading.enumerate())
