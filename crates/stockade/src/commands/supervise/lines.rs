@@ -13,6 +13,9 @@ pub(super) const MAX_LINE_BYTES: usize = 16 << 20;
 /// Bytes of a line without an end that count for nothing.
 const SHORT: usize = 64 << 10;
 
+/// Bytes of room for what follows a long line.
+const ROOM: usize = 8 << 10;
+
 /// Why there is no line.
 #[derive(Debug)]
 pub(super) enum LineError {
@@ -73,7 +76,14 @@ impl Decoder for Lines {
         })?;
         // Several lines may have come at once: what follows this one is counted by the next call.
         if line.is_none() {
+            let was_long = self.part.is_some();
             self.hold(from.len()).map_err(LineError::Exhausted)?;
+            // A client that is idle keeps no room for a long line, which would count for nothing.
+            if was_long && self.part.is_none() {
+                let mut rest = BytesMut::with_capacity(from.len().max(ROOM));
+                rest.extend_from_slice(&from[..]);
+                *from = rest;
+            }
         }
         Ok(line)
     }
@@ -98,7 +108,8 @@ mod tests {
             process: 1,
         };
         let mut lines = Lines::new(Arc::clone(&share), peer);
-        let mut bytes = BytesMut::from(&b"short\nand"[..]);
+        let mut bytes = BytesMut::with_capacity(1 << 20);
+        bytes.extend_from_slice(b"short\nand");
         assert_eq!(lines.decode(&mut bytes).unwrap().as_deref(), Some("short"));
         assert_eq!(lines.decode(&mut bytes).unwrap(), None);
         assert_eq!(share.used(), 0);
@@ -111,9 +122,13 @@ mod tests {
             other.decode(&mut more),
             Err(LineError::Exhausted(_))
         ));
-        bytes.extend_from_slice(b"\n");
+        bytes.extend_from_slice(b"\nnext");
         assert_eq!(lines.decode(&mut bytes).unwrap().unwrap().len(), 100_003);
         assert_eq!(lines.decode(&mut bytes).unwrap(), None);
         assert_eq!(share.used(), 0);
+        assert!(bytes.capacity() <= SHORT);
+        bytes.extend_from_slice(b" line\n");
+        let line = lines.decode(&mut bytes).unwrap();
+        assert_eq!(line.as_deref(), Some("next line"));
     }
 }

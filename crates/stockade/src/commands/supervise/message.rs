@@ -48,7 +48,7 @@ struct Envelope {
 #[derive(Debug, Deserialize)]
 pub(super) struct AnswerError {
     pub(super) message: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "known")]
     pub(super) data: Option<AnswerErrorData>,
 }
 
@@ -61,6 +61,12 @@ pub(super) struct AnswerErrorData {
     /// By what programs distinguish errors of one class, such as `ENOENT`.
     #[serde(default)]
     pub(super) code: Option<String>,
+}
+
+/// JSON-RPC leaves the form of an error's data to who sends it: one of another form is as good as none.
+fn known<'de, D: Deserializer<'de>>(from: D) -> Result<Option<AnswerErrorData>, D::Error> {
+    let data = Box::<RawValue>::deserialize(from)?;
+    Ok(serde_json::from_str(data.get()).ok())
 }
 
 fn present<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Box<RawValue>>, D::Error> {
@@ -245,7 +251,7 @@ mod tests {
 
     #[test]
     fn read_lines_of_each_form() {
-        let read = |line| read(line).unwrap();
+        let read = |line: &str| read(line).unwrap();
         let request = read(r#"{"jsonrpc":"2.0","id":"a","method":"open","params":{"x":1}}"#);
         let Incoming::Request { id, method, params } = request else {
             panic!("a request")
@@ -274,6 +280,15 @@ mod tests {
             (data.name.as_deref(), data.code.as_deref()),
             (Some("RangeError"), Some("E1"))
         );
+        for data in ["null", "\"a trace\"", "7", "[[]]", r#"{"code":7}"#] {
+            let line = format!(
+                r#"{{"jsonrpc":"2.0","id":7,"error":{{"code":1,"message":"no","data":{data}}}}}"#
+            );
+            assert!(
+                matches!(read(&line), Incoming::Answer { result: Err(error), .. } if error.data.is_none()),
+                "{data}"
+            );
+        }
     }
 
     #[test]
