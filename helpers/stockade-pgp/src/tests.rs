@@ -163,7 +163,15 @@ fn rsa_with_blinding_gives_what_rsa_gives() {
     };
     let wrong_sum = [&[9][..], &[7; 32], &[0, 0]].concat();
     let short_key = [&[9][..], &[7; 3], &[0, 21]].concat();
-    for plain in [&[][..], &[0], &[0; 2], &[0; 3], &wrong_sum, &short_key] {
+    for plain in [
+        &[][..],
+        &[0],
+        &[0; 2],
+        &[0; 3],
+        &[99, 0, 0],
+        &wrong_sum,
+        &short_key,
+    ] {
         let both = [packet(plain), message.clone()].concat();
         let read = decrypted(&own, &both, &own);
         assert_eq!(read, (b"data".to_vec(), true), "{plain:?}");
