@@ -15,6 +15,8 @@ here=$root/scripts/v8
 llvm_release=22      # the first that accepts V8's sources; its unknown flags are taken out below
 disk_mb=2500         # what the work folder grows to: 1.2 GB measured, and room for the archive and a temporary copy
 memory_mb=1500       # what one compiler needs
+# SHA-256 of ICU's data in deno_core_icudata 0.RELEASE.0, by ICU's release: no Cargo.lock names that crate.
+declare -A icu_sums=([77]=1cf67874b5a87a8363a86fb3f81e3cbbed54d389062dab8fb52308d5cf8c8612)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() {
@@ -104,17 +106,24 @@ print(*(os.path.dirname(p["manifest_path"]) for p in json.load(sys.stdin)["packa
 }
 
 copy_sources() {
-  local v8 icu_data icu_release
+  local v8 icu_data icu_release icu_sum
   # sources with other patches are copied afresh
   [[ -e $work/source/.ready && $(cat "$work/source/.ready") == "$patches" ]] && return
   say "fetching V8's sources from the crate registry"
   v8=$(folder_of v8 "$root" --locked --filter-platform "$target") || die "cargo could not fetch the crate v8 that Cargo.lock names"
   # The data must fit the library: deno_core_icudata 0.77.x is for ICU 77. No program links that crate.
   icu_release=$(awk '/define U_ICU_VERSION_MAJOR_NUM/ { print $3 }' "$v8/third_party/icu/source/common/unicode/uvernum.h")
+  icu_sum=${icu_sums[$icu_release]:-}
   mkdir -p "$work/icu-data"
-  printf '[package]\nname = "icu-data"\nedition = "2024"\n[lib]\npath = "none.rs"\n[dependencies]\ndeno_core_icudata = "0.%s"\n[workspace]\n' \
-    "$icu_release" >"$work/icu-data/Cargo.toml"
+  printf '[package]\nname = "icu-data"\nedition = "2024"\n[lib]\npath = "none.rs"\n[dependencies]\ndeno_core_icudata = "%s"\n[workspace]\n' \
+    "${icu_sum:+=}0.$icu_release${icu_sum:+.0}" >"$work/icu-data/Cargo.toml"
   icu_data=$(folder_of deno_core_icudata "$work/icu-data") || die "cargo could not fetch deno_core_icudata 0.$icu_release, the data of V8's ICU"
+  if [[ $icu_sum ]]; then
+    sha256sum --check --status <<<"$icu_sum  $icu_data/src/icudtl.dat" ||
+      die "$icu_data/src/icudtl.dat is not the data of ICU $icu_release that $0 knows"
+  else
+    say "the data of ICU $icu_release is taken as the registry has it: $0 knows no checksum"
+  fi
 
   rm -rf "$work/source"
   cp -r "$v8" "$work/source"
