@@ -98,11 +98,14 @@ pub(super) fn take(size: usize) -> *mut c_void {
     unsafe { block_of(libc::malloc(whole), size, MARK) }
 }
 
-/// A block in place of another one, as realloc(3).
+/// A block in place of another one, or of none, as realloc(3).
 ///
 /// # Safety
-/// As [`give`]; the block is not null. On failure it stays as it is.
+/// As [`give`]. On failure the block stays as it is.
 pub(super) unsafe fn retake(block: *mut c_void, size: usize) -> *mut c_void {
+    if block.is_null() {
+        return take(size);
+    }
     // SAFETY: by the caller's word.
     let header = unsafe { header_of(block) };
     if header.is_null() {
@@ -222,6 +225,18 @@ mod tests {
             assert!(!(*header_of(block)).is_pooled());
             assert_eq!(held(&counter), before + 900);
             assert_eq!(block.cast::<u8>().add(99).read(), 7);
+            give(block);
+        }
+        assert_eq!(held(&counter), 0);
+    }
+
+    #[test]
+    fn block_in_place_of_none_is_a_new_one() {
+        let (counter, _charging) = charged();
+        // SAFETY: the block is freed once.
+        unsafe {
+            let block = retake(std::ptr::null_mut(), 100);
+            assert!(!block.is_null() && held(&counter) >= 100);
             give(block);
         }
         assert_eq!(held(&counter), 0);

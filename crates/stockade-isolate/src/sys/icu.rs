@@ -64,7 +64,7 @@ unsafe extern "C" fn reallocate(
     size: usize,
 ) -> *mut c_void {
     if has_room(size) {
-        // SAFETY: ICU passes a block that it holds, never null.
+        // SAFETY: ICU passes a block that it holds, or null: rules of numbers and calendars have lists that begin so.
         unsafe { blocks::retake(block, size) }
     } else {
         std::ptr::null_mut()

@@ -41,6 +41,7 @@ const cases = {
   rejection: `new Promise((resolve) => { addEventListener("unhandledrejection", (e) => { e.preventDefault(); resolve(String(e.reason)) }, { once: true }); Promise.reject("nobody") })`,
   weak: `[new WeakRef({}).deref() !== undefined, typeof FinalizationRegistry]`,
   intl: `[new Intl.NumberFormat("de").format(1234.5), new Intl.DateTimeFormat("cs").format(new Date(0))]`,
+  intlNumbersByRules: `[new Date(0).toLocaleDateString("ja-JP-u-ca-japanese", { dateStyle: "long" }), new Date(0).toLocaleDateString("zh-CN-u-ca-chinese", { dateStyle: "full" })]`,
 };
 for (const [name, code] of Object.entries(cases)) {
   const value = await guest.evaluate(code).catch((error) => `${error.name}: ${error.message}`);
