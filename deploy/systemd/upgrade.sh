@@ -48,6 +48,11 @@ repack() {
   for script in $(dpkg-query --control-list stockade); do
     [[ $script == md5sums ]] || cp "$(dpkg-query --control-path stockade "$script")" "$old/DEBIAN/$script" || return
   done
+  # A file of the configuration that the operator removed is not in the package either.
+  if [[ -e $old/DEBIAN/conffiles ]]; then
+    while read -r path; do if [[ -e $old$path ]]; then printf '%s\n' "$path"; fi; done <"$old/DEBIAN/conffiles" >"$work/conffiles" || return
+    mv "$work/conffiles" "$old/DEBIAN/conffiles" || return
+  fi
   dpkg-deb --root-owner-group -Znone --build "$old" "$work/old.deb" >/dev/null && rm -rf "$old"
 }
 repack || fail "the installed package cannot be kept for the way back; nothing has changed"
