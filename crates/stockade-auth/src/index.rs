@@ -244,9 +244,9 @@ impl Index {
         Some((granted, first))
     }
 
-    /// Whether the key of a hash may be used now.
-    pub(crate) fn has(&self, hash: &KeyHash, now: u64) -> bool {
-        self.get(hash, now).is_some()
+    /// When the key of a hash ends, if it may be used now; `u32::MAX`: never.
+    pub(crate) fn expires(&self, hash: &KeyHash, now: u64) -> Option<u32> {
+        self.get(hash, now).map(|entry| entry.expires)
     }
 
     /// Forgets that a text was used.
@@ -301,7 +301,7 @@ mod tests {
                 found.as_ref().map(|(key, _)| key.id.0),
                 there.then_some(number)
             );
-            assert_eq!(index.has(&hash, 5), there);
+            assert_eq!(index.expires(&hash, 5), there.then_some(u32::MAX));
             assert!(found.is_none_or(|(_, first)| first));
             assert!(index.find(&hash, 5).is_none_or(|(_, first)| !first));
         }

@@ -307,11 +307,17 @@ impl std::fmt::Debug for Keys {
 
 impl Shared {
     fn is_valid(&self, granted: &Granted, now: SystemTime) -> bool {
+        self.ends(granted, now).is_some()
+    }
+
+    /// When a key that was found valid ends, as is known now: a rotation since then gives its text an end. `u32::MAX`: never;
+    /// `None`: it is not valid any more.
+    fn ends(&self, granted: &Granted, now: SystemTime) -> Option<u32> {
         let now = seconds(now);
         if granted.version == self.version.load(Ordering::Acquire) {
-            return granted.lasts(now);
+            return granted.lasts(now).then_some(granted.expires);
         }
-        self.index.read().has(&granted.hash, now)
+        self.index.read().expires(&granted.hash, now)
     }
 
     /// What was found before is to be looked up again.
@@ -344,19 +350,21 @@ async fn wait(
         // Before the check, so that no change falls between the two.
         changes.borrow_and_update();
         let now = SystemTime::now();
-        let valid = shared().map(|shared| shared.is_valid(&granted, now));
-        if valid == Some(false) {
+        let Some(ends) = shared().map(|shared| shared.ends(&granted, now)) else {
+            return std::future::pending().await;
+        };
+        let Some(ends) = ends else {
             return;
-        }
-        let changed = if granted.expires == u32::MAX {
+        };
+        let changed = if ends == u32::MAX {
             changes.changed().await
         } else {
-            let left = u64::from(granted.expires).saturating_sub(seconds(now));
+            let left = u64::from(ends).saturating_sub(seconds(now));
             let left = Duration::from_secs(left.max(1)).min(MAX_SLEEP);
             let changed = tokio::time::timeout(left, changes.changed()).await;
             changed.unwrap_or(Ok(()))
         };
-        if changed.is_err() || valid.is_none() {
+        if changed.is_err() {
             std::future::pending::<()>().await;
         }
     }

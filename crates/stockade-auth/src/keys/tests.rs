@@ -188,6 +188,30 @@ async fn rotated_key_is_valid_until_the_overlap_is_over() {
 }
 
 #[tokio::test]
+async fn what_a_text_has_opened_before_it_was_rotated_ends_with_the_overlap() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut store, keys) = open(folder.path());
+    let now = SystemTime::now();
+    let old = store.create(&fields("a"), now).unwrap();
+    keys.refresh().await.unwrap();
+    // Found while the text had no end.
+    let granted = Arc::new(keys.check(old.key.reveal().as_bytes(), now).unwrap());
+    let waiting = [
+        tokio::spawn(keys.until_invalid(&granted)),
+        tokio::spawn(keys.until_invalid_while_open(&granted)),
+    ];
+    let overlap = Duration::from_secs(2);
+    store.rotate(old.record.id, overlap, now).unwrap();
+    keys.refresh().await.unwrap();
+    assert!(keys.is_valid(&granted, now));
+    for ended in waiting {
+        let ended = tokio::time::timeout(Duration::from_secs(30), ended).await;
+        ended.unwrap().unwrap();
+    }
+    assert!(SystemTime::now() >= now + overlap - Duration::from_secs(1));
+}
+
+#[tokio::test]
 async fn each_action_is_reported_once_and_again_until_it_succeeds() {
     let folder = tempfile::tempdir().unwrap();
     let pepper = Pepper::new(&[7; 32]).unwrap();
