@@ -64,7 +64,7 @@ mod tests {
     use std::sync::Arc;
 
     use http::StatusCode;
-    use stockade_http::{PathPattern, empty_body};
+    use stockade_http::{PathPattern, Problem, empty_body};
     use stockade_limits::{Allowance, Counters, Period};
 
     use super::super::test_request::{TestRequest, route};
@@ -153,6 +153,28 @@ mod tests {
             [of("192.0.2.2"), of("192.0.2.3"), of("192.0.2.4")],
             [200, 200, 429]
         );
+    }
+
+    #[test]
+    fn refused_request_waits_for_the_limit_that_takes_longest() {
+        let both = |one: Period, other: Period| {
+            let rules = [one, other].map(|period| rule(&[LimitBy::Address], 1, period));
+            limited(rules.into())
+        };
+        for route in [
+            both(Period::Minute, Period::Hour),
+            both(Period::Hour, Period::Minute),
+        ] {
+            let one = || request("192.0.2.1", &[]);
+            assert_eq!(status(&route, &mut one()), 200);
+            for _ in 0..2 {
+                let refused = RateLimit.after_route(&mut one().context(), &route);
+                let response = refused.unwrap_err().into_response();
+                let problem = response.extensions().get::<Problem>().unwrap();
+                let wait = problem.retry_after.unwrap().as_secs();
+                assert!((3500..=3600).contains(&wait), "{wait}");
+            }
+        }
     }
 
     #[test]

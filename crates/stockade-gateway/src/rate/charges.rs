@@ -1,5 +1,6 @@
 //! What requests count against, and what they take.
 
+use std::cmp::Ordering;
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -137,17 +138,22 @@ impl Charges {
         let mut longest = (charge, wait);
         for (at, charge) in self.all.iter().enumerate() {
             let (counter, allowance) = (charge.counter, &charge.allowance);
-            if at < refused && charge.of_request() > 0 {
-                self.counters
-                    .give_back(counter, allowance, charge.of_request(), now);
-            }
-            let left = if at < refused {
-                Ok(self.counters.left(counter, allowance, now))
-            } else if at == refused {
-                Err(wait)
-            } else {
-                self.counters.try_take(counter, allowance, 0, now)
+            let units = charge.of_request();
+            // Those behind the refused one are tried, too: the client has to wait for them.
+            let tried = match at.cmp(&refused) {
+                Ordering::Less => Ok(()),
+                Ordering::Equal => Err(wait),
+                Ordering::Greater => {
+                    let taken = self.counters.try_take(counter, allowance, units, now);
+                    taken.map(|_| ())
+                }
             };
+            let left = tried.map(|()| {
+                if units > 0 {
+                    self.counters.give_back(counter, allowance, units, now);
+                }
+                self.counters.left(counter, allowance, now)
+            });
             if let Err(wait) = left
                 && wait > longest.1
             {
