@@ -61,6 +61,12 @@ impl Granted {
         self.expires == u32::MAX || u64::from(self.expires) > now
     }
 
+    /// When it ends, as was known when it was found valid: seconds since 1970, `u32::MAX`: never.
+    #[must_use]
+    pub fn expires(&self) -> u32 {
+        self.expires
+    }
+
     /// [`Self::to_json`], made once.
     #[must_use]
     pub fn json(&self) -> Arc<str> {

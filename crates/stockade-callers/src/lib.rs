@@ -297,6 +297,12 @@ impl Caller {
         keys.is_valid(&self.granted, SystemTime::now())
     }
 
+    /// Whether the text of the key is still valid, and ends later than that with which `other` came.
+    #[must_use]
+    pub fn outlasts(&self, other: &Self) -> bool {
+        self.granted.expires() > other.granted.expires() && self.is_valid()
+    }
+
     /// Ends when the key is revoked, rotated away or expired.
     pub async fn until_invalid(&self) {
         let keys = &self.authority.rules.keys;

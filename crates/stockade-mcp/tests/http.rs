@@ -12,6 +12,7 @@ mod runner;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -363,6 +364,34 @@ async fn revoked_key_ends_what_it_opened_and_nothing_of_others() {
     let mut listed = harmless.call("list_sessions", json!({})).await;
     let listed = listed.until("isError").await;
     assert!(listed.contains("s: 1 runs"), "{listed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_with_the_old_text_of_a_key_does_not_end_what_those_with_the_new_one_have() {
+    let mut keys = KeyStore::new();
+    let (old, id) = keys.key("write");
+    let (address, _quotas) = keys.listen(None, None).await;
+    let slow = Client::connect(address, &old).await;
+    let now = std::time::SystemTime::now();
+    let rotated = keys.store.rotate(id, Duration::from_secs(3), now);
+    let new = Client {
+        address,
+        credential: rotated.expect("rotated").key.reveal().to_owned(),
+        connection: String::new(),
+    };
+    // The server sees it by itself.
+    while new.send(&initialize()).await.status() != 200 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let new = Client::connect(address, &new.credential).await;
+    let mut running = new.run("wait").await;
+    running.until("begun").await;
+    // The old text is the last one that comes before it ends.
+    while slow.call("list_sessions", json!({})).await.status() != 401 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let ended = tokio::time::timeout(Duration::from_secs(1), running.until("\"result\"")).await;
+    assert!(ended.is_err(), "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -137,7 +137,7 @@ impl Admission {
         if let Some(tenant) = tenants.get(&name).and_then(Weak::upgrade)
             && !tenant.ended.is_cancelled()
         {
-            *tenant.key.lock() = key;
+            tenant.came_with(key);
             return tenant;
         }
         // There are as many entries as tenants that live, and some that have gone since this was last done.

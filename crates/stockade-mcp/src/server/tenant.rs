@@ -17,7 +17,7 @@ pub(crate) struct Tenant {
     pub(crate) ended: CancellationToken,
     /// Permits of its open requests over HTTP.
     pub(crate) requests: Arc<Semaphore>,
-    /// Its API key as the last request had it, which may be another text of the same key.
+    /// Its API key as a request had it: of the texts that are valid while the key is rotated, one that ends last.
     pub(crate) key: Mutex<Option<Caller>>,
     /// Cancelled when the tenant is gone.
     pub(crate) gone: CancellationToken,
@@ -39,6 +39,18 @@ impl Tenant {
             _goes: gone.clone().drop_guard(),
             gone,
         })
+    }
+
+    /// Another request has come, with this text of the API key. A client with the text that ends first does not end the others.
+    pub(crate) fn came_with(&self, key: Option<Caller>) {
+        let mut known = self.key.lock();
+        let stays = match (&*known, &key) {
+            (Some(known), Some(key)) => known.outlasts(key),
+            _ => false,
+        };
+        if !stays {
+            *known = key;
+        }
     }
 }
 
