@@ -100,7 +100,11 @@ impl Previews {
         if let Some(site) = sites.find(|site| site.version == version) {
             return Ok(Arc::clone(site));
         }
-        // One is started after the other.
+        // One that runs does not wait for another that starts.
+        if let Some(site) = self.live(&running, name, &version) {
+            return Ok(site);
+        }
+        // One is started after the other, and perhaps this one meanwhile.
         let _starting = self.starting.lock().await;
         if let Some(site) = self.live(&running, name, &version) {
             return Ok(site);
