@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use jsonc_parser::ParseOptions;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use thiserror::Error;
 use url::Url;
 
@@ -170,22 +171,26 @@ struct Server {
     #[serde(default)]
     tools: Tools,
     call_timeout: Option<String>,
-    // Of other programs: what they ask their users, how they show the server, and how long they wait for it.
-    #[serde(
-        default,
-        rename = "autoApprove",
-        alias = "alwaysAllow",
-        alias = "trust"
-    )]
-    _of_other_programs: serde::de::IgnoredAny,
-    #[serde(default, rename = "description", alias = "name")]
-    _shown: serde::de::IgnoredAny,
+    // Of other programs: what they ask their users, how they show the server, how long they wait for it, and where it comes
+    // from. An entry may have several of them.
+    #[serde(default, rename = "autoApprove")]
+    _auto_approve: IgnoredAny,
+    #[serde(default, rename = "alwaysAllow")]
+    _always_allow: IgnoredAny,
+    #[serde(default, rename = "trust")]
+    _trust: IgnoredAny,
+    #[serde(default, rename = "description")]
+    _description: IgnoredAny,
+    #[serde(default, rename = "name")]
+    _name: IgnoredAny,
     #[serde(default, rename = "timeout")]
-    _timeout: serde::de::IgnoredAny,
-    #[serde(default, rename = "gallery", alias = "version")]
-    _origin: serde::de::IgnoredAny,
+    _timeout: IgnoredAny,
+    #[serde(default, rename = "gallery")]
+    _gallery: IgnoredAny,
+    #[serde(default, rename = "version")]
+    _version: IgnoredAny,
     #[serde(default, rename = "dev")]
-    _dev: serde::de::IgnoredAny,
+    _dev: IgnoredAny,
 }
 
 #[derive(Default, Deserialize)]
@@ -221,12 +226,14 @@ impl McpConfig {
         text: &str,
         variable: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Self, McpConfigError> {
-        let is_json = text.trim_start().starts_with('{');
+        let begins = text.trim_start();
+        let is_json = ["{", "//", "/*"]
+            .iter()
+            .any(|with| begins.starts_with(with));
         let parsed: Result<File, String> = if is_json {
-            serde_json::from_str(text).or_else(|error| {
-                // With comments and commas at the end, as VS Code has it.
-                let value = jsonc_parser::parse_to_serde_value(text, &ParseOptions::default());
-                value.map_err(|_| error.to_string())
+            serde_json::from_str(text).or_else(|error| match error.is_data() {
+                true => Err(error.to_string()),
+                false => with_comments(text),
             })
         } else {
             serde_saphyr::from_str(text).map_err(|error| error.to_string())
@@ -346,6 +353,21 @@ impl Tools {
     }
 }
 
+/// Reads JSON with comments and commas at the end, as VS Code has it.
+fn with_comments(text: &str) -> Result<File, String> {
+    let options = ParseOptions {
+        allow_comments: true,
+        allow_trailing_commas: true,
+        allow_loose_object_property_names: false,
+        allow_missing_commas: false,
+        allow_single_quoted_strings: false,
+        allow_hexadecimal_numbers: false,
+        allow_unary_plus_numbers: false,
+    };
+    let parsed = jsonc_parser::parse_to_serde_value(text, &options);
+    parsed.map_err(|error| error.to_string())
+}
+
 /// Reads `NAME=value` lines, with comments and perhaps `export` and quotes. Values are in no error.
 fn env_file(path: &Path) -> Result<BTreeMap<String, String>, String> {
     let shown = path.display();
@@ -437,9 +459,7 @@ fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Strin
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
         let Some((name, after)) = after.split_once('}') else {
-            return Err(format!(
-                "`${{` without `}}` in a value that begins with {before:?}"
-            ));
+            return Err("`${` without `}` in a value".to_owned());
         };
         let name = match name.strip_prefix("env:").unwrap_or(name) {
             "userHome" => "HOME",
@@ -507,8 +527,10 @@ mod tests {
         std::fs::write(&path, "# of the shop\nexport KEY=\"a b\"\nOTHER=file\n").unwrap();
         let text = |path: &Path| {
             format!(
-                r#"{{ // servers of this folder
+                r#"// of this folder
+                {{ /* all */
                     "servers": {{ "shop": {{
+                        "gallery": "https://example.com", "version": "1.0.0", "name": "Shop", "description": "of tea",
                         "type": "stdio", "command": "${{userHome}}/shop", "envFile": "{}",
                         "env": {{ "OTHER": "entry" }}, "timeout": 30,
                     }} }} }}"#,
@@ -572,11 +594,12 @@ mod tests {
                 "d": { "command": "x", "env": { "A": "${MISSING}" } },
                 "e": { "url": "https://example.com", "type": "sse" },
                 "f": { "command": "x", "callTimeout": "2h" },
-                "g": { "url": "https://example.com", "headers": { "x": "${TOKEN}\n" } }
+                "g": { "url": "https://example.com", "headers": { "x": "${TOKEN}\n" } },
+                "h": { "command": "x", "env": { "A": "secret ${" } }
             } }"#,
         )
         .unwrap_err();
-        for name in ["a", "b", "c", "d", "e", "f", "g"] {
+        for name in ["a", "b", "c", "d", "e", "f", "g", "h"] {
             assert!(
                 error.contains(&format!("server \"{name}\"")),
                 "{name}: {error}"
@@ -584,6 +607,18 @@ mod tests {
         }
         assert!(error.contains("MISSING"), "{error}");
         assert!(!error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn error_in_a_file_with_comments_names_what_is_wrong() {
+        let of =
+            |servers: &str| parse(&format!("// mine\n{{ \"servers\": {servers} }}")).unwrap_err();
+        let unknown = of("{ \"a\": { \"command\": \"x\", \"tols\": {} } }");
+        assert!(unknown.contains("`tols`"), "{unknown}");
+        for wrong in ["{ 'a': {} }", "{ a: {} }", "{ \"a\": {} \"b\": {} }"] {
+            let error = of(wrong);
+            assert!(error.contains("on line 2"), "{error}");
+        }
     }
 
     #[test]
