@@ -11,13 +11,14 @@ use stockade_http::CpuAccount;
 use stockade_protocol::Payload;
 use stockade_protocol::bounds::MAX_NAME_BYTES;
 use stockade_supervisor::{CallError, SendError};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::error;
 use crate::export::{EXPORT, ExportError, call_export, plain_json};
 use crate::lifecycle::{GuestState, living};
 use crate::limits::RpcLimits;
+use crate::live_guest::ChargedAnswer;
 use crate::origin::Hosts;
 
 /// What all connections of a server share.
@@ -26,7 +27,7 @@ pub(crate) struct ServerContext {
     pub(crate) hosts: Hosts,
     pub(crate) state: watch::Receiver<GuestState>,
     /// One permit for each call that may be in the guest.
-    pub(crate) calls: Semaphore,
+    pub(crate) calls: Arc<Semaphore>,
     /// Set where clients need an API key.
     pub(crate) authority: Option<Arc<Authority>>,
 }
@@ -34,6 +35,12 @@ pub(crate) struct ServerContext {
 /// Put into the extensions of a response that must not be sent.
 #[derive(Clone)]
 pub(crate) struct Silent;
+
+/// What a call has among those of all clients, and until when it may take.
+struct CallBounds {
+    permit: Arc<OwnedSemaphorePermit>,
+    deadline: Option<Instant>,
+}
 
 /// Answers the requests of one message.
 #[derive(Clone)]
@@ -76,11 +83,15 @@ impl Exports {
             return Err(error::no_such_method());
         }
         let args = arguments(params)?;
-        let Ok(_permit) = self.shared.calls.try_acquire() else {
+        let Ok(permit) = Arc::clone(&self.shared.calls).try_acquire_owned() else {
             return Err(error::busy());
         };
+        let bounds = CallBounds {
+            permit: Arc::new(permit),
+            deadline: self.deadline,
+        };
         let cpu = self.caller.as_ref().and_then(Caller::cpu_account);
-        let call = self.shared.call(method, args, cpu);
+        let call = self.shared.call(method, args, cpu, bounds);
         match self.deadline {
             Some(deadline) => timeout_at(deadline, call)
                 .await
@@ -185,6 +196,7 @@ impl ServerContext {
         method: &str,
         args: String,
         cpu: Option<Arc<dyn CpuAccount>>,
+        bounds: CallBounds,
     ) -> Result<Box<RawValue>, ErrorObjectOwned> {
         let mut state = self.state.clone();
         loop {
@@ -193,9 +205,19 @@ impl ServerContext {
                 .map_err(|end| error::ended(end.as_ref()))?;
             let handle = &guest.handle;
             let args = Payload::from_json(args.clone());
-            let charge = guest.charge(cpu.clone());
-            let called = call_export(handle, method, args).await;
-            drop(charge);
+            let called = match guest.charge(cpu.clone()) {
+                None => call_export(handle, method, args).await,
+                Some(charge) => {
+                    let (handle, method) = (handle.clone(), method.to_owned());
+                    let holds = (charge, Arc::clone(&bounds.permit));
+                    let answer = async move {
+                        let answered = call_export(&handle, &method, args).await;
+                        drop(holds);
+                        answered
+                    };
+                    ChargedAnswer::new(answer, bounds.deadline).await
+                }
+            };
             let failed = match called {
                 Ok(value) => return self.result(value),
                 Err(ExportError::NoExport) => return Err(error::no_such_method()),

@@ -135,7 +135,7 @@ impl Server {
                 addresses: self.options.allow_remote,
             },
             state: current,
-            calls: Semaphore::new(self.options.limits.concurrent),
+            calls: Arc::new(Semaphore::new(self.options.limits.concurrent)),
             limits: self.options.limits,
             authority: self.options.keys.map(|keys| {
                 let on_refused = audit.clone().map(Auditor::on_refused);

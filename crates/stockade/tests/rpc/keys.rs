@@ -1,7 +1,7 @@
 //! API keys: who is let in, what a key may call, how often, and what ends with it.
 
 use std::io::{Read, Write};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use stockade_auth::{ApiKey, KeyFields, KeyLimits, NewKey, Pepper, Scope, Store};
@@ -93,6 +93,17 @@ impl Keyed {
 
     pub(crate) fn ask_with(&self, key: &ApiKey, body: &Value) -> Answer {
         self.ask(&bearer(key), body)
+    }
+
+    /// Sends a request that takes long, and leaves without its answer.
+    pub(crate) fn ask_and_leave(&self, key: &ApiKey, body: &Value) {
+        let mut stream = self.server.connect();
+        let text = request("localhost", &bearer(key), &body.to_string());
+        stream.write_all(text.as_bytes()).unwrap();
+        let soon = Duration::from_millis(100);
+        stream.set_read_timeout(Some(soon)).unwrap();
+        let answered = stream.read_exact(&mut [0]);
+        assert!(answered.is_err(), "it takes long");
     }
 }
 

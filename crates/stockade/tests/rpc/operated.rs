@@ -1,5 +1,7 @@
 //! What an operator has of a server: limits of CPU time by key, and an audit log.
 
+use std::time::{Duration, Instant};
+
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use stockade_audit::{Lines, PublicKey, verify};
@@ -29,6 +31,23 @@ fn key_that_used_its_cpu_time_is_refused_and_other_keys_go_on() {
     for _ in 0..5 {
         let answer = keyed.ask_with(&other.key, &call(3, "add", json!([1, 2])));
         assert_eq!(answer.json()["result"], 3);
+    }
+}
+
+#[test]
+fn call_whose_client_has_left_is_charged_to_its_key() {
+    let mut keys = KeyStore::new();
+    let busy = keys.key(&["write"], none());
+    let keyed = keys.serve(&["--cpu-rate", "1300ms/h", "--cpu-limit", "60s"]);
+    for id in [1, 2] {
+        keyed.ask_and_leave(&busy.key, &call(id, "burn", json!([1000])));
+    }
+    // No function of the guest has this name, so that only what is counted decides.
+    let asked = call(3, "rpc.none", json!([]));
+    let begun = Instant::now();
+    while keyed.ask_with(&busy.key, &asked).status != 429 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "not charged");
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
