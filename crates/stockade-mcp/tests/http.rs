@@ -150,6 +150,10 @@ async fn large_bodies_and_many_clients_are_refused() {
         assert_eq!(post(address, LOCAL, &initialize()).await, 200);
     }
     assert_eq!(post(address, LOCAL, &initialize()).await, 503);
+    // A message that opens no connection needs no room for one.
+    let ping = json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" });
+    let status = post(address, LOCAL, &ping.to_string()).await;
+    assert!(![0, 503].contains(&status), "{status}");
 }
 
 /// A client of the server with a credential, and its connection of MCP.

@@ -193,6 +193,14 @@ impl Admission {
     }
 }
 
+/// Whether a message opens a connection of MCP. One that this does not read may do so.
+pub(super) fn opens_connection(body: &[u8]) -> bool {
+    match serde_json::from_slice::<Envelope>(body) {
+        Ok(message) => message.method.as_deref() == Some("initialize"),
+        Err(_) => true,
+    }
+}
+
 /// Waits until no text of a tenant's API key is valid any more, and gives the tenant.
 async fn key_ends(of: Weak<Tenant>) -> Option<Arc<Tenant>> {
     loop {

@@ -36,7 +36,7 @@ use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-use self::admission::{Admission, Admitted, refusal};
+use self::admission::{Admission, Admitted, opens_connection, refusal};
 pub use self::admission::{Clients, Token};
 use self::connections::Connections;
 use self::guarded::Guarded;
@@ -292,7 +292,7 @@ impl Shared {
                 None => return *unknown(&head.headers),
             },
             None if named.is_some() => return *unknown(&head.headers),
-            None if is_post => match self.connections.open(tenant) {
+            None if is_post && opens_connection(&body) => match self.connections.open(tenant) {
                 Ok((room, closed)) => {
                     opening = Some(room);
                     if let Some((id, of)) = closed {
