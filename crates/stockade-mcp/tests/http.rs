@@ -156,6 +156,29 @@ async fn large_bodies_and_many_clients_are_refused() {
     assert!(![0, 503].contains(&status), "{status}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn connection_counts_until_it_is_closed() {
+    let address = listen(HttpOptions::default()).await;
+    let client = Client::connect(address, "").await;
+    let delete = async |host: &str| {
+        let mut stream = TcpStream::connect(address).await.expect("connected");
+        let head = format!(
+            "DELETE /mcp HTTP/1.1\r\nhost: {host}\r\nmcp-session-id: {}\r\n\r\n",
+            client.connection
+        );
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.expect("an answer");
+        String::from_utf8_lossy(&answer[9..]).into_owned()
+    };
+    // One that is refused ends nothing.
+    assert_eq!(delete("evil.example").await, "403");
+    let ping = json!({ "jsonrpc": "2.0", "id": 4, "method": "ping" });
+    assert_eq!(client.send(&ping.to_string()).await.status(), 200);
+    assert!(delete("localhost").await.starts_with("20"));
+    assert_eq!(client.send(&ping.to_string()).await.status(), 404);
+}
+
 /// A client of the server with a credential, and its connection of MCP.
 #[derive(Clone)]
 struct Client {

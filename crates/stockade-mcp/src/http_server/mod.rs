@@ -317,9 +317,11 @@ impl Shared {
         if let (Some(opening), Some(id)) = (opening, id) {
             in_use = Some(opening.done(id.to_owned(), Arc::clone(tenant)));
         }
-        let is_gone = is_delete || answer.status() == StatusCode::NOT_FOUND;
+        // What ended it; an answer alone does not, such as that to a method or a host that does not exist.
+        let ends = is_delete || answer.status() == StatusCode::NOT_FOUND;
         if let Some(id) = named.as_ref().and_then(|id| id.to_str().ok())
-            && is_gone
+            && ends
+            && !self.lives(id).await
             && let Some(of) = self.connections.closed(id)
         {
             self.closed(id, &of);
@@ -337,6 +339,12 @@ impl Shared {
             };
             guarded.map_err(BoxError::from).boxed_unsync()
         })
+    }
+
+    /// Whether rmcp has a connection of MCP. As long as it does, the connection counts.
+    async fn lives(&self, id: &str) -> bool {
+        let id = id.to_owned().into();
+        self.sessions.has_session(&id).await.unwrap_or(false)
     }
 
     /// Ends what a client had whose connection of MCP has ended.
