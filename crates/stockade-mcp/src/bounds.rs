@@ -119,6 +119,8 @@ pub const HTTP_SESSION_IDLE: Duration = Duration::from_secs(300);
 pub const HTTP_SESSION_END: Duration = Duration::from_secs(24 * 3600);
 /// Answers over HTTP whose streams broke and that can still be read, of all clients.
 pub const BROKEN_STREAMS: usize = 32;
+/// Bytes of a progress token. A request with a longer one is answered as one without.
+pub const PROGRESS_TOKEN_BYTES: usize = 256;
 /// How long a client may take to send the head of a request.
 pub const HTTP_HEAD_TIME: Duration = Duration::from_secs(10);
 /// How long a client may take to send the body of a request.

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use stockade_auth::{KeyFields, KeyId, Keys, Pepper, Quotas, Scope, Store};
 use stockade_callers::KeyRules;
 use stockade_limits::Amount;
-use stockade_mcp::bounds::{HTTP_SESSIONS, MESSAGE_BYTES};
+use stockade_mcp::bounds::{HTTP_SESSIONS, MESSAGE_BYTES, PROGRESS_TOKEN_BYTES};
 use stockade_mcp::{Clients, HttpOptions, HttpServer, HttpServerError, McpConfig, Share, Token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -359,6 +359,25 @@ async fn key_is_needed_and_its_scope_and_rate_are_held() {
     assert_eq!(client.send(&format!("[{call}]")).await.status(), 400);
     let ping = json!({ "jsonrpc": "2.0", "id": 1, "method": "ping" });
     assert_eq!(client.send(&ping.to_string()).await.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn long_progress_token_is_not_sent_with_each_line() {
+    let address = listen(HttpOptions::default()).await;
+    let client = Client::connect(address, "").await;
+    let answer = async |token: &str| {
+        let call = json!({ "jsonrpc": "2.0", "id": 7, "method": "tools/call",
+                           "params": { "name": "run_code", "arguments": { "code": "[]" }, "_meta": { "progressToken": token } } });
+        let mut answer = client.send(&call.to_string()).await;
+        answer.until("isError").await
+    };
+    let short = answer("a-token").await;
+    assert!(short.contains("\"progressToken\":\"a-token\""), "{short}");
+    let long = answer(&"x".repeat(PROGRESS_TOKEN_BYTES + 1)).await;
+    assert!(
+        long.contains("isError") && !long.contains("progressToken"),
+        "{long}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use futures_util::Stream;
 use parking_lot::Mutex;
-use rmcp::model::{ClientJsonRpcMessage, ServerJsonRpcMessage};
+use rmcp::model::{ClientJsonRpcMessage, GetMeta, ServerJsonRpcMessage};
 use rmcp::transport::common::server_side_http::{ServerSseMessage, SessionId};
 use rmcp::transport::streamable_http_server::session::SessionManager;
 use rmcp::transport::streamable_http_server::session::local::{
@@ -20,6 +20,7 @@ use rmcp::transport::streamable_http_server::session::local::{
 use tokio::sync::mpsc::Receiver;
 
 use crate::bounds::{BROKEN_STREAMS, HTTP_SESSION_END};
+use crate::server::is_long_token;
 
 /// The sessions of rmcp.
 pub(super) struct Streams {
@@ -92,6 +93,18 @@ impl Drop for Delivered {
     }
 }
 
+/// Takes a progress token that is too long out of a request: of an answer that is forgotten, rmcp keeps the token with its
+/// session.
+fn bound_token(message: &mut ClientJsonRpcMessage) {
+    let ClientJsonRpcMessage::Request(request) = message else {
+        return;
+    };
+    let token = request.request.get_meta().get_progress_token();
+    if token.is_some_and(|token| is_long_token(&token)) {
+        request.request.get_meta_mut().0.0.remove("progressToken");
+    }
+}
+
 impl SessionManager for Streams {
     type Error = LocalSessionManagerError;
     type Transport = <LocalSessionManager as SessionManager>::Transport;
@@ -119,8 +132,9 @@ impl SessionManager for Streams {
     async fn create_stream(
         &self,
         id: &SessionId,
-        message: ClientJsonRpcMessage,
+        mut message: ClientJsonRpcMessage,
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, Self::Error> {
+        bound_token(&mut message);
         let session = self.inner.sessions.read().await.get(id).cloned();
         let session =
             session.ok_or_else(|| LocalSessionManagerError::SessionNotFound(id.clone()))?;

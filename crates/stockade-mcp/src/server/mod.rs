@@ -24,6 +24,7 @@ use crate::upstream::Upstreams;
 pub(crate) use self::handler::Handler;
 pub use self::handler::TOOLS;
 use self::running::Running;
+pub(crate) use self::running::is_long as is_long_token;
 use self::sessions::Sessions;
 use self::tenant::Client;
 pub use self::tenant::Share;

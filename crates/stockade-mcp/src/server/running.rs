@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use rmcp::model::{
     ElicitRequest, InputRequest, InputRequests, InputResponses, LoggingLevel,
-    LoggingMessageNotificationParam, ProgressNotificationParam, ProgressToken,
+    LoggingMessageNotificationParam, NumberOrString, ProgressNotificationParam, ProgressToken,
 };
 use rmcp::service::{RequestContext, RoleServer};
 use serde_json::json;
@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::approval::{self, Asking, Decision, Question};
-use crate::bounds::{STREAMED_LINE_BYTES, STREAMED_LINES};
+use crate::bounds::{PROGRESS_TOKEN_BYTES, STREAMED_LINE_BYTES, STREAMED_LINES};
 use crate::run::{ConsoleLine, RunOutcome};
 
 /// A run. Dropping it cancels it.
@@ -141,7 +141,8 @@ impl Running {
             text.push('…');
         }
         let peer = &line.context.peer;
-        if let Some(token) = line.context.meta.get_progress_token() {
+        let token = line.context.meta.get_progress_token();
+        if let Some(token) = token.filter(|token| !is_long(token)) {
             let _ = peer
                 .notify_progress(progress(token, self.sent, &text))
                 .await;
@@ -152,6 +153,14 @@ impl Running {
                 LoggingMessageNotificationParam::new(level, json!(text)).with_logger("console");
             let _ = peer.notify_logging_message(message).await;
         }
+    }
+}
+
+/// Whether a progress token is one that no message is sent with: each console line would have it.
+pub(crate) fn is_long(token: &ProgressToken) -> bool {
+    match &token.0 {
+        NumberOrString::String(text) => text.len() > PROGRESS_TOKEN_BYTES,
+        NumberOrString::Number(_) => false,
     }
 }
 
