@@ -135,9 +135,9 @@ pub struct IsolateOptions {
     /// Isolates of one group trust each other: they may share a worker. `None` shares with nobody. At
     /// most [`MAX_NAME_LEN`] bytes, no control characters; not for [`Isolation::Thread`].
     pub group: Option<String>,
-    /// Its worker is cloned from a template that only isolates with this name use, and shares no address and no seed
-    /// of hash tables with others. `None` is the template of all others. At most [`MAX_NAME_LEN`] bytes, no control
-    /// characters; not for [`Isolation::Thread`], and not with `group`.
+    /// Its worker is cloned from a template that only isolates with this name use, and shares no address with others.
+    /// `None` is the template of all others. At most [`MAX_NAME_LEN`] bytes, no control characters; not for
+    /// [`Isolation::Thread`], and not with `group`.
     pub template: Option<String>,
     /// Whether its worker may ever execute what it has written.
     pub wx: Wx,

@@ -67,8 +67,8 @@ section! {
             .derived("`jit`, or `strict` where `security.wx_policy` says so")
             .shared(),
         /// With `own`, the workers of the instance are copied from a template that no
-        /// other instance uses, so that they share no address and no seed of hash tables
-        /// with others. It takes about 10 MB. At most 32 instances may have one.
+        /// other instance uses, so that they share no address with others. It takes about
+        /// 10 MB. At most 32 instances may have one.
         pub template: TemplateUse = Key::of(TemplateUse::KIND).default("shared").shared(),
         /// Logs denied attempts to create executable memory.
         pub wx_audit: bool = boolean().derived("`false`, or what `security.wx_policy` says").shared(),
