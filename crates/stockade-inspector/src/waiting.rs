@@ -352,7 +352,9 @@ mod tests {
             let (begins, began) = std::sync::mpsc::channel();
             let sender = &sender;
             scope.spawn(move || {
-                let waits = |_| drop(begins.send(()));
+                let waits = |_| {
+                    let _ = begins.send(());
+                };
                 sender.send_blocking(large(), Duration::from_secs(600), waits);
             });
             began.recv().unwrap();
