@@ -66,7 +66,7 @@ impl VersionCounts {
         self.errors.load(Ordering::Relaxed)
     }
 
-    fn add(&self, status: StatusCode) {
+    pub(crate) fn add(&self, status: StatusCode) {
         self.requests.fetch_add(1, Ordering::Relaxed);
         if status.is_server_error() {
             self.errors.fetch_add(1, Ordering::Relaxed);

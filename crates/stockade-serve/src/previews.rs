@@ -280,7 +280,11 @@ impl Target for PreviewTarget {
                 None => Err(NoPreview::Missing),
             };
             match found {
-                Ok(site) => respond(&site.answering, request).await,
+                Ok(site) => {
+                    let response = respond(&site.answering, request).await;
+                    site.counts.add(response.status());
+                    response
+                }
                 Err(NoPreview::Missing) => {
                     let detail = "There is no such version.";
                     Problem::new(StatusCode::NOT_FOUND, detail).into_response()
