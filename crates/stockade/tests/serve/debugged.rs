@@ -274,46 +274,47 @@ fn memory(pid: u32, figure: &str) -> u64 {
 
 #[test]
 fn flood_of_a_guest_waits_for_a_debugger_that_does_not_read() {
+    // Each script that is compiled is a message to the debugger, with the script's own name for its place.
     const FLOOD: &str = "export default { fetch(request) {
       const count = Number(new URL(request.url).searchParams.get('count'));
-      for (let at = 0; at < count; at++) console.log('x'.repeat(1e6));
-      console.log('over');
+      for (let at = 0; at < count; at++) eval('1 //# sourceURL=' + at + 'x'.repeat(1e6));
+      eval('1 //# sourceURL=over');
       return new Response('done');
     } };";
     let config = format!(
-        "{PLAIN}instances:\n  site: {{code: ./a.js, urls: [\"/*\"], inspect: true, limits: {{cpu: 1m, wall: 5m, timeout: 5m}}}}\n"
+        "{PLAIN}instances:\n  site: {{code: ./a.js, urls: [\"/*\"], inspect: true, limits: {{memory: 1gb, cpu: 1m, wall: 5m, timeout: 5m}}}}\n"
     );
     let server = Server::start(&config, &[("a.js", FLOOD)]);
     let inspecting = Inspecting::start(&server);
     let (command, address) = (inspecting.child.id(), server.address());
     run(async {
         let mut debugger = inspecting.connect().await;
-        debugger.send("Runtime.enable", json!({})).await;
+        debugger.send("Debugger.enable", json!({})).await;
         // What fits is kept for the debugger, and the guest is done without it.
         let answer = send(address, get("a", "/?count=5")).await;
         assert_eq!(answer.text(), "done");
-        let is_over = |message: &Value| message["params"]["args"][0]["value"] == "over";
+        let is_over = |message: &Value| message["params"]["url"] == "over";
         debugger.until(is_over).await;
 
         // What does not fit waits in the guest, which the debugger holds until it reads.
-        let flood = tokio::spawn(send(address, get("a", "/?count=400")));
+        let flood = tokio::spawn(send(address, get("a", "/?count=150")));
         while memory(command, "VmRSS") < 60 {
             assert!(!flood.is_finished());
             tokio::task::yield_now().await;
         }
-        let mut lines = 0;
+        let mut scripts = 0;
         loop {
             let message = debugger
-                .until(|one| one["method"] == "Runtime.consoleAPICalled")
+                .until(|one| one["method"] == "Debugger.scriptParsed")
                 .await;
             if is_over(&message) {
                 break;
             }
-            lines += 1;
+            scripts += 1;
         }
         assert_eq!(
-            (lines, flood.await.unwrap().text()),
-            (400, "done".to_owned())
+            (scripts, flood.await.unwrap().text()),
+            (150, "done".to_owned())
         );
     });
     // 64 MiB wait, some of it twice while it is passed on, and a program takes 50 MiB itself.
