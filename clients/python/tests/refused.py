@@ -10,7 +10,7 @@ def allowed(options: SandboxOptions, run: RunOptions) -> None:
 
 async def refused(sandbox: Sandbox, session: Session, other: AsyncSandbox) -> None:
     Sandbox(memroy="64mb")  # type: ignore[call-arg]
-    Sandbox("container")  # type: ignore[call-arg]
+    Sandbox("container")  # type: ignore[arg-type, call-arg]
     Session(pool=1)  # type: ignore[call-arg]
     sandbox.run(1)  # type: ignore[arg-type]
     sandbox.run("1", timeout=b"1s")  # type: ignore[arg-type]

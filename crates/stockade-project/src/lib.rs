@@ -22,7 +22,7 @@ mod yaml;
 pub use bundle::{Bundle, BundleError, TIMEOUT, bundle, end_bundlers};
 pub use certificate::{CertificateError, LocalCertificate, local_certificate};
 pub use find::{FindError, Project, Settings, project_root};
-pub use make::{MakeOptions, Prepared, Problem};
+pub use make::{MakeOptions, Prepared, Problem, ShownFiles};
 pub use templates::{
     InitError, SCHEMA_FILE, Template, configuration_text, project_files, schema_text, write_files,
 };

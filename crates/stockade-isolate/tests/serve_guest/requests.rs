@@ -263,7 +263,7 @@ async fn imported_wait_until_is_that_of_the_handler_that_runs() -> Result<(), Fa
     let mut guest = Guest::start(code).await?;
     guest.get(1, "/open")?;
     guest.get(2, "/plain")?;
-    let mut answers = vec![guest.response().await?, guest.response().await?];
+    let mut answers = [guest.response().await?, guest.response().await?];
     answers.sort_by_key(|answer| answer.id);
     let pending: Vec<bool> = answers.iter().map(|answer| answer.pending).collect();
     same!(pending, [true, false]);

@@ -62,6 +62,9 @@ pub struct MakeOptions {
     pub data: Option<PathBuf>,
 }
 
+/// A folder, and the files in it whose lines pages of errors may show.
+pub type ShownFiles = (PathBuf, Vec<PathBuf>);
+
 /// A configuration that was made.
 #[derive(Debug)]
 pub struct Prepared {
@@ -70,7 +73,7 @@ pub struct Prepared {
     /// Files of the code.
     pub sources: Vec<PathBuf>,
     /// The folder in which the paths of stacks begin, and the files that they may name, of which lines are shown.
-    pub files: (PathBuf, Vec<PathBuf>),
+    pub files: ShownFiles,
     /// What of a wrangler file has no meaning here.
     pub notes: Vec<Note>,
 }
@@ -242,7 +245,7 @@ impl Project {
         &self,
         options: &MakeOptions,
         instances: &mut BTreeMap<String, Instance>,
-    ) -> Result<(Vec<PathBuf>, (PathBuf, Vec<PathBuf>)), String> {
+    ) -> Result<(Vec<PathBuf>, ShownFiles), String> {
         let mut files = (self.root.clone(), Vec::new());
         let mut of_code = Vec::new();
         for (name, site) in instances {

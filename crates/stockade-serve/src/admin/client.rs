@@ -274,11 +274,7 @@ impl AdminClient {
         let read = async {
             while let Some(Ok(message)) = stream.next().await {
                 match message {
-                    Message::Text(text) => {
-                        if !receive(text.to_string()).await {
-                            return Ok(());
-                        }
-                    }
+                    Message::Text(text) if !receive(text.to_string()).await => return Ok(()),
                     Message::Close(Some(frame)) if frame.code == CloseCode::Policy => {
                         return Err(AskError::Ended(frame.reason.to_string()));
                     }
