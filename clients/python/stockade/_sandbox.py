@@ -97,7 +97,7 @@ class Run:
         context = self._context.run(contextvars.copy_context)
         try:
             if tool.is_async:
-                self._submit(context, self._call_async(tool, given, value, context, reply))
+                self._submit(context, self._call_async(tool, given, value, reply))
             else:
                 self._connection.tool_threads.submit(self._call, tool, given, value, context, reply)
         except RuntimeError:  # the process is ending
@@ -109,9 +109,10 @@ class Run:
             self._submit(context, await_tool(waits, reply))
 
     @staticmethod
-    async def _call_async(tool: Prepared, given: bool, value: Any, context: contextvars.Context, reply: Answer) -> None:
-        # On the loop: checking a large input takes a while, and the messages of all other runs would wait.
-        waits = call_tool(tool, given, value, context, reply)
+    async def _call_async(tool: Prepared, given: bool, value: Any, reply: Answer) -> None:
+        # On the loop: checking a large input takes a while, and the messages of all other runs would wait. The thread that
+        # submits this may still be in the context that it was submitted in, so this one is another.
+        waits = call_tool(tool, given, value, contextvars.copy_context(), reply)
         if waits is not None:
             await await_tool(waits, reply)
 
