@@ -230,9 +230,6 @@ pub fn parse_wrangler(text: &str, is_toml: bool, name: &str) -> Result<Converted
             allow_hexadecimal_numbers: false,
             allow_unary_plus_numbers: false,
         };
-        // Only this parser has a limit of nesting, without which the other one would need any amount of stack.
-        jsonc_parser::parse_to_ast(text, &jsonc_parser::CollectOptions::default(), &options)
-            .map_err(|error| syntax(error.to_string()))?;
         let value: Option<Value> = jsonc_parser::parse_to_serde_value(text, &options)
             .map_err(|error| syntax(error.to_string()))?;
         value.ok_or_else(|| syntax("it is empty".to_owned()))?
