@@ -196,7 +196,7 @@ def checks(pages):
         user = 54321
         third = Site(folder / f"third-{time.monotonic_ns()}", str(pages.binary))
         config = third.folder / "stockade.yaml"
-        text = config.read_text().replace("./audit", "./data/audit").replace("./usage.db", "./data/used.db")
+        text = config.read_text().replace("./audit", "./data/logs/audit").replace("./usage.db", "./data/used.db")
         text = text.replace("./deployments", "./data/versions")
         config.write_text(text + "state: { path: ./data/shared.db }\nlimits: { quotas: ./data/counted.db }\n"
                           "api_keys: { path: ./data/k.db, pepper: ./data/k.pepper }\ncontrol: ./data/control\n")
