@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -195,6 +196,8 @@ def checks(pages):
             return None, "not here: files of another user need root"
         user = 54321
         third = Site(folder / f"third-{time.monotonic_ns()}", str(pages.binary))
+        # the other user may not reach the folder in which the program was built
+        third.binary = shutil.copy2(pages.binary, third.folder / "stockade")
         config = third.folder / "stockade.yaml"
         text = config.read_text().replace("./audit", "./data/logs/audit").replace("./usage.db", "./data/used.db")
         text = text.replace("./deployments", "./data/versions")
