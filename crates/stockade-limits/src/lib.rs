@@ -22,7 +22,7 @@ mod wire;
 pub use allowance::{Allowance, Amount, Left, Now, Period, Window};
 pub use built_in::{NODE_MODULES, SITE_MODULES, node_module};
 pub use counters::{COUNTER_KEY, CountedQuota, CounterId, Counters, NetworkId, network};
-pub use fields::{FieldText, ShownLimit, push_policy, push_state, rate_limit_fields};
+pub use fields::{FieldText, Policy, ShownLimits, Standing, push_member, push_policy, push_state};
 pub use limits::{
     CpuShare, Limits, MAX_IO_BYTES, MAX_IO_OPS, MAX_MEMORY_MB, MAX_PENDING_REQUESTS, MIN_IO_BYTES,
     MIN_MEMORY, MIN_TIME, MIN_WALL_TIME_DEFAULT,

@@ -120,7 +120,7 @@ pub(crate) async fn answer(
         headers::remove_hop_by_hop(response.headers_mut());
     }
     let filters = &config.filters;
-    filters.on_response(&flight.record, &notes, &mut response);
+    filters.on_response(&flight.record, &mut notes, &mut response);
     let form = ResponseForm {
         head: is_head,
         version,

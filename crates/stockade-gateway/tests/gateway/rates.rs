@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use stockade_auth::KeyLimits;
 use stockade_gateway::{LimitBy, Limits, Pattern, RateRule, Refusal, Route, RouteLimits, Unit};
 use stockade_http::{Body, Client, GuestSocket, PathPattern, Upgrade};
-use stockade_limits::{Allowance, Counters, Period};
+use stockade_limits::{Allowance, Counters, Period, ShownLimits};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
@@ -119,6 +119,63 @@ async fn client_beyond_its_limit_gets_429_with_the_time_to_wait_also_after_a_rel
     assert_eq!(client.ask(of("b")).await.status, 200);
     let recorded = server.log.until(|log| log.requests.len() == 4).await;
     assert!(recorded.refusals.contains(&Refusal::RateLimit));
+}
+
+#[tokio::test]
+async fn response_states_the_limit_that_is_closest_or_all_or_none() {
+    let tenant = LimitBy::Header("x-tenant".parse().unwrap());
+    let of_tenant = "\"x-tenant-requests\";q=4;w=3600";
+    let of_address = "\"address-requests\";q=10;w=2592000";
+    let all = format!("{of_tenant}, {of_address}");
+    for (shown, stated) in [
+        (ShownLimits::Closest, [Some(of_tenant), Some(of_address)]),
+        (ShownLimits::All, [Some(&*all); 2]),
+        (ShownLimits::None, [None; 2]),
+    ] {
+        let rules = [
+            rule(tenant.clone(), Unit::Requests, amount(4, Period::Hour)),
+            rule(LimitBy::Address, Unit::Requests, amount(10, Period::Month)),
+        ];
+        let rules = rules.map(|rule| ("shop".to_owned(), rule));
+        let limits = RouteLimits::new(counters(), 64, rules).showing(shown);
+        let mut route = route(hello);
+        route.limits = Some(Arc::new(limits));
+        let server = serve(route).await;
+        let mut client = server.connect().await;
+        // When b comes, a larger share of its own hour is left than of the month of the address.
+        for (tenant, status, stated, left) in [
+            ("a", 200, stated[0], (3, 9)),
+            ("a", 200, stated[0], (2, 8)),
+            ("a", 200, stated[0], (1, 7)),
+            ("b", 200, stated[1], (3, 6)),
+            ("a", 200, stated[0], (0, 5)),
+            ("a", 429, stated[0], (0, 5)),
+        ] {
+            let headers = format!("x-tenant: {tenant}\r\n");
+            let answer = client.ask(with("GET", "/", &headers)).await;
+            let policy = answer.header("ratelimit-policy").map(any_month);
+            assert_eq!((answer.status, policy.as_deref()), (status, stated));
+            assert_eq!(answer.header("retry-after").is_some(), status == 429);
+            let state = answer.header("ratelimit").unwrap_or_default();
+            for (name, left) in [("x-tenant", left.0), ("address", left.1)] {
+                let member = format!("\"{name}-requests\";r={left};t=");
+                let is_stated = stated.is_some_and(|stated| stated.contains(name));
+                assert_eq!(state.contains(&member), is_stated, "{state}");
+            }
+            assert_eq!(
+                state.matches(";r=").count(),
+                policy.map_or(0, |policy| policy.matches(";q=").count())
+            );
+        }
+    }
+}
+
+/// A policy with 30 days for the month of the test.
+fn any_month(policy: &str) -> String {
+    let months = [28, 29, 31].map(|days| format!(";w={}", days * 86_400));
+    months.iter().fold(policy.to_owned(), |policy, month| {
+        policy.replace(month, ";w=2592000")
+    })
 }
 
 #[tokio::test]

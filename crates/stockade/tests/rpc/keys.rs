@@ -241,6 +241,13 @@ fn calls_beyond_a_limit_are_refused_each_also_in_a_batch_and_other_keys_go_on() 
     assert_eq!(statuses(&limited.key), [200, 200, 429, 429]);
     let counted = keyed.ask_with(&limited.key, &count);
     assert_eq!(counted.json()["error"]["data"]["limit"], "key-quota");
+    // Only the limit that refuses is stated, and not the one of which a call is left.
+    assert_eq!(
+        counted.header("ratelimit-policy"),
+        Some("\"key-quota\";q=2;w=86400")
+    );
+    let state = counted.header("ratelimit").unwrap();
+    assert!(state.starts_with("\"key-quota\";r=0;t="), "{state}");
 }
 
 #[test]
