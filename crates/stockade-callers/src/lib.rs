@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use stockade_auth::{Granted, KeyId, Keys, Scope};
-use stockade_http::{Body, CpuAccount, Problem, bearer};
+use stockade_http::{Body, Problem, RequestAccount, bearer};
 use stockade_limits::{Allowance, CounterId, Counters, Left, Now, ShownLimit, rate_limit_fields};
 
 /// Names of the fields (draft-ietf-httpapi-ratelimit-headers-10, section 3).
@@ -125,7 +125,7 @@ struct KeyCpu {
     allowance: Allowance,
 }
 
-impl CpuAccount for KeyCpu {
+impl RequestAccount for KeyCpu {
     fn used(&self, time: Duration) {
         let time = u64::try_from(time.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX);
         if time > 0 {
@@ -376,9 +376,9 @@ impl Caller {
         });
     }
 
-    /// Where the CPU time of the key's calls is charged, where it is limited.
+    /// Where the CPU time of the key's calls is charged; `None` where the key's CPU time is not limited.
     #[must_use]
-    pub fn cpu_account(&self) -> Option<Arc<dyn CpuAccount>> {
+    pub fn account(&self) -> Option<Arc<dyn RequestAccount>> {
         let Authority { rules, cpu, .. } = &*self.authority;
         let allowance = rules.cpu?;
         let subject = self.granted.id.number().to_be_bytes();

@@ -25,9 +25,9 @@ mod websocket;
 
 pub use bearer::{SeveralCredentials, bearer};
 pub use body::{Body, BoxError, empty_body, full_body};
-pub use client::{Client, ClientCertificate, ClientTls, CpuAccount, ServedBy};
+pub use client::{Client, ClientCertificate, ClientTls, RequestAccount, ServedBy};
 pub use host::{Host, HostError};
-pub use on_behalf::{OnBehalf, cpu_in_charge, key_in_charge, on_behalf_of};
+pub use on_behalf::{OnBehalf, account_in_charge, key_in_charge, on_behalf_of};
 pub use path::{EncodedSlashes, NormalPath, PathError, Slashes, normalize_escapes};
 pub use pattern::{HostPattern, HostPatternError, PathPattern};
 pub use problem::Problem;

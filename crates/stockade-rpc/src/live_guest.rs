@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use stockade_http::{CpuAccount, OnBehalf};
+use stockade_http::{OnBehalf, RequestAccount};
 use stockade_instance::{Charges, Metered};
 use stockade_protocol::Payload;
 use stockade_supervisor::IsolateHandle;
@@ -96,15 +96,15 @@ impl LiveGuest {
         }
     }
 
-    /// A call begins, whose CPU time has this account. None where no call has had one.
+    /// A call begins, whose CPU time is charged to this account. `None` where no call has had one.
     pub(crate) fn charge(
         self: &Arc<Self>,
-        cpu: Option<Arc<dyn CpuAccount>>,
+        account: Option<Arc<dyn RequestAccount>>,
     ) -> Option<ChargedCall> {
-        if cpu.is_none() && !self.charges.is_limited() {
+        if account.is_none() && !self.charges.is_limited() {
             return None;
         }
-        let client = OnBehalf { key: None, cpu };
+        let client = OnBehalf { key: None, account };
         Some(ChargedCall {
             number: self.charges.begin(client, self.metered()),
             guest: Arc::clone(self),

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use stockade_audit::{AuditError, SigningKey};
 use stockade_config::Instance as SiteConfig;
-use stockade_http::{Body, BoxError, Client, CpuAccount};
+use stockade_http::{Body, BoxError, Client, RequestAccount};
 use stockade_transpile::ModuleFiles;
 use stockade_usage::receipt::{
     self, Answered, Asked, Code, Policy, RequestEgress, RequestReceipt, RequestUse, Runtime,
@@ -63,8 +63,8 @@ pub(crate) struct SiteReceipts {
 #[derive(Debug)]
 struct Pending {
     site: Arc<SiteReceipts>,
-    /// Where CPU time is charged besides.
-    inner: Option<Arc<dyn CpuAccount>>,
+    /// The account of the route's limits, where CPU time is charged too.
+    inner: Option<Arc<dyn RequestAccount>>,
     id: String,
     asked: Asked,
     started: SystemTime,
@@ -199,7 +199,7 @@ impl SiteReceipts {
         let client = request.extensions_mut().get_mut::<Client>()?;
         let pending = Arc::new(Pending {
             site: Arc::clone(self),
-            inner: client.cpu.take(),
+            inner: client.account.take(),
             id,
             asked: Asked {
                 id: client.request_id.to_string(),
@@ -214,7 +214,7 @@ impl SiteReceipts {
             complete: AtomicBool::new(false),
             state: Mutex::default(),
         });
-        client.cpu = Some(Arc::clone(&pending) as _);
+        client.account = Some(Arc::clone(&pending) as _);
         Some(pending)
     }
 }
@@ -367,7 +367,7 @@ impl http_body::Body for ReceivedBody {
     }
 }
 
-impl CpuAccount for Pending {
+impl RequestAccount for Pending {
     fn used(&self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.cpu.fetch_add(nanos, Relaxed);

@@ -94,7 +94,7 @@ impl TargetCall<'_> {
                 .and_then(Caller::key)
                 .map(KeyId::number),
             token: self.caller.as_ref().and_then(Caller::token),
-            cpu: flight.charges.as_ref().and_then(Charges::cpu_account),
+            account: flight.charges.as_ref().and_then(Charges::account),
         });
         if let Some(trace) = &flight.record.trace {
             head.extensions.insert(trace.clone());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use parking_lot::Mutex;
 use stockade_auth::Granted;
-use stockade_http::CpuAccount;
+use stockade_http::RequestAccount;
 use stockade_limits::{
     Allowance, CounterId, Counters, FieldText, Left, Now, ShownLimit, Window, push_policy,
     push_state,
@@ -206,12 +206,12 @@ impl Charges {
     }
 
     /// Where the CPU time of the request is charged; none where no rule of its route limits CPU time.
-    pub(crate) fn cpu_account(self: &Arc<Self>) -> Option<Arc<dyn CpuAccount>> {
+    pub(crate) fn account(self: &Arc<Self>) -> Option<Arc<dyn RequestAccount>> {
         self.of_cpu.then(|| Arc::clone(self) as _)
     }
 }
 
-impl CpuAccount for Charges {
+impl RequestAccount for Charges {
     fn used(&self, time: Duration) {
         let time = whole_microseconds(time);
         if time > 0 && self.counts(Unit::Cpu) {

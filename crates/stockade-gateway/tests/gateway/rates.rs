@@ -367,9 +367,9 @@ async fn computes(request: Request<Body>) -> Response<Body> {
     let client = request.extensions().get::<Client>().unwrap();
     let query = request.uri().query().unwrap_or("0,0");
     let (used, idle) = query.split_once(',').unwrap();
-    if let Some(cpu) = &client.cpu {
-        cpu.used(Duration::from_millis(used.parse().unwrap()));
-        cpu.idle(Duration::from_millis(idle.parse().unwrap()));
+    if let Some(account) = &client.account {
+        account.used(Duration::from_millis(used.parse().unwrap()));
+        account.idle(Duration::from_millis(idle.parse().unwrap()));
     }
     hello(request).await
 }

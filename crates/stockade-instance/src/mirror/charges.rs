@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use stockade_http::{CpuAccount, OnBehalf};
+use stockade_http::{OnBehalf, RequestAccount};
 use stockade_supervisor::IsolateHandle;
 
 use super::Mirror;
@@ -56,7 +56,7 @@ impl Charges {
 
     /// A request of this client begins, and gets a number.
     pub fn begin(&self, client: OnBehalf, of: Metered<'_>) -> u64 {
-        if client.cpu.is_some() {
+        if client.account.is_some() {
             self.limited.store(true, Ordering::Relaxed);
         }
         self.state.lock().begin(client, of)
@@ -88,7 +88,7 @@ struct State {
     /// Open requests with an account.
     accounts: usize,
     /// The account of the last request, while none is open, and whether nothing was settled since.
-    last_account: Option<Arc<dyn CpuAccount>>,
+    last_account: Option<Arc<dyn RequestAccount>>,
     just_ended: bool,
     /// Nanoseconds of CPU time before the first request.
     start: u64,
@@ -110,7 +110,7 @@ struct State {
 /// An open request, and what a request that was open all the time had got when it began.
 struct Open {
     key: Key,
-    account: Option<Arc<dyn CpuAccount>>,
+    account: Option<Arc<dyn RequestAccount>>,
     cpu_from: u128,
     memory_from: u128,
 }
@@ -137,7 +137,7 @@ impl Drop for Charge {
 
 impl State {
     fn begin(&mut self, client: OnBehalf, of: Metered<'_>) -> u64 {
-        let OnBehalf { key, cpu: account } = client;
+        let OnBehalf { key, account } = client;
         self.count_memory(of);
         // With another client than those before, what was used until now is theirs.
         let no_account = account.is_none() && self.accounts == 0 && self.last_account.is_none();
@@ -300,8 +300,9 @@ pub struct Used {
 impl Mirror {
     /// A request of this client begins. None where nothing asks for whom it uses CPU time and memory.
     pub(super) fn charge(self: &Arc<Self>, client: OnBehalf) -> Option<Charge> {
-        let divided =
-            client.cpu.is_some() || self.charges.is_limited() || self.pool.observer.divides_use();
+        let divided = client.account.is_some()
+            || self.charges.is_limited()
+            || self.pool.observer.divides_use();
         divided.then(|| Charge {
             mirror: Arc::clone(self),
             number: self.charges.begin(client, self.metered()),
@@ -325,12 +326,12 @@ impl Mirror {
             _ => None,
         };
         let mut open = state.open.values();
-        let cpu = match (open.next(), open.next()) {
+        let account = match (open.next(), open.next()) {
             (None, _) => state.last_account.clone().filter(|_| state.just_ended),
             (Some(only), None) => only.account.clone(),
             _ => None,
         };
-        OnBehalf { key, cpu }
+        OnBehalf { key, account }
     }
 
     /// Reports what was used since the last time.

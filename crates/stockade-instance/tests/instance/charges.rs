@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::Request;
 use parking_lot::Mutex;
-use stockade_http::{Body, Client, CpuAccount};
+use stockade_http::{Body, Client, RequestAccount};
 use stockade_instance::{Instance, InstanceOptions, NoServices, Observer, Unobserved, Used};
 use stockade_limits::IsolateOptions;
 use stockade_supervisor::{CpuClock, Supervisor};
@@ -211,7 +211,7 @@ async fn mirrors_that_die_in_the_middle_are_charged_to_the_end() {
 #[derive(Debug, Default)]
 struct Account(Mutex<(Duration, Duration)>);
 
-impl CpuAccount for Account {
+impl RequestAccount for Account {
     fn used(&self, time: Duration) {
         self.0.lock().0 += time;
     }
@@ -234,7 +234,7 @@ impl Limited {
     async fn read(&self, account: Option<&Arc<Account>>, path: &str) -> String {
         let mut request = of_key(None, path);
         if let Some(client) = request.extensions_mut().get_mut::<Client>() {
-            client.cpu = account.map(|account| Arc::clone(account) as _);
+            client.account = account.map(|account| Arc::clone(account) as _);
         }
         let response = self.0.fetch(request).await.unwrap();
         text(response).await.unwrap()
