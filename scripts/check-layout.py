@@ -25,8 +25,7 @@ EDGES = {
     "stockade-attack": {"stockade-jail"},
     "stockade-supervisor": {"stockade-jail", "stockade-limits", "stockade-protocol"},
     "stockade-rpc": {
-        "stockade-audit", "stockade-callers", "stockade-http", "stockade-instance", "stockade-limits", "stockade-protocol",
-        "stockade-supervisor",
+        "stockade-audit", "stockade-callers", "stockade-http", "stockade-limits", "stockade-protocol", "stockade-supervisor",
     },
     "stockade-sqlite": {"stockade-jail"},
     "stockade-state": {"stockade-limits"},

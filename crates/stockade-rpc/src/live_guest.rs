@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use stockade_http::{OnBehalf, RequestAccount};
-use stockade_instance::{Charges, Metered};
+use stockade_http::{Charges, Metered, OnBehalf, RequestAccount};
 use stockade_protocol::Payload;
 use stockade_supervisor::IsolateHandle;
 use tokio::runtime::Handle;
@@ -80,19 +79,26 @@ impl Drop for ChargedAnswer {
     }
 }
 
+impl Metered for LiveGuest {
+    fn cpu(&self) -> Duration {
+        self.handle.cpu()
+    }
+
+    fn memory(&self) -> u64 {
+        self.handle.memory()
+    }
+
+    fn since(&self) -> Instant {
+        self.since
+    }
+}
+
 impl LiveGuest {
     pub(crate) fn new(handle: IsolateHandle) -> Self {
         Self {
             handle,
             since: Instant::now(),
             charges: Charges::default(),
-        }
-    }
-
-    fn metered(&self) -> Metered<'_> {
-        Metered {
-            isolate: &self.handle,
-            since: self.since,
         }
     }
 
@@ -106,7 +112,7 @@ impl LiveGuest {
         }
         let client = OnBehalf { key: None, account };
         Some(ChargedCall {
-            number: self.charges.begin(client, self.metered()),
+            number: self.charges.begin(client, &**self),
             guest: Arc::clone(self),
         })
     }
@@ -114,13 +120,13 @@ impl LiveGuest {
     /// Charges what was used since the last time.
     pub(crate) fn settle(&self) {
         if self.charges.is_limited() {
-            self.charges.settle(self.metered());
+            self.charges.settle(self);
         }
     }
 }
 
 impl Drop for ChargedCall {
     fn drop(&mut self) {
-        self.guest.charges.end(self.number, self.guest.metered());
+        self.guest.charges.end(self.number, &*self.guest);
     }
 }

@@ -141,7 +141,7 @@ impl Mirror {
         }
         let mirror = Arc::clone(self);
         // The task cannot end before its entry is there: it needs this lock for that.
-        let client = self.in_charge();
+        let client = self.charges.in_charge();
         let work = async move {
             let result = unbroken(mirror.carry_out(id, ask, &caller, trace.as_ref()))
                 .await

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use http::Request;
 use parking_lot::Mutex;
-use stockade_http::{Body, Client, RequestAccount};
-use stockade_instance::{Instance, InstanceOptions, NoServices, Observer, Unobserved, Used};
+use stockade_http::{Body, Client, RequestAccount, Used};
+use stockade_instance::{Instance, InstanceOptions, NoServices, Observer, Unobserved};
 use stockade_limits::IsolateOptions;
 use stockade_supervisor::{CpuClock, Supervisor};
 

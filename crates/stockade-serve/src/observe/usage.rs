@@ -12,7 +12,7 @@ use stockade_broker::{Action, Usage};
 use stockade_capability::Note;
 use stockade_gateway::{AccessRecord, Outcome};
 use stockade_grants::{CallOutcome, CallRecord};
-use stockade_instance::Used;
+use stockade_http::Used;
 use stockade_usage::{Counts, Ledger, Total, shown};
 
 use super::Logs;
