@@ -65,7 +65,7 @@ EDGES = {
         "stockade-config", "stockade-gateway", "stockade-grants", "stockade-http", "stockade-instance", "stockade-limits", "stockade-profile", "stockade-protocol", "stockade-realm",
         "stockade-supervisor",
     },
-    "stockade-inspector": set(),
+    "stockade-inspector": {"stockade-protocol"},
     "stockade-snapshot": set(),
     "stockade-isolate": {
         "stockade-inspector", "stockade-jail", "stockade-limits", "stockade-profile", "stockade-protocol",
