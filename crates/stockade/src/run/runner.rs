@@ -362,65 +362,83 @@ impl Session {
         let until = run.timeout.or(options.timeout);
         // Taken out: a run whose future is dropped ends the isolate, whose state is then unknown.
         let had = place.take();
-        let lost_before = had
-            .as_ref()
-            .is_some_and(|live| live.isolate.handle().end().is_some());
-        let mut has_prelude = false;
-        let mut live = match had.filter(|_| !lost_before) {
-            Some(live) => live,
-            None => {
-                has_prelude = runner.0.prelude.is_some();
-                let started = bounded(&run, began, until, runner.start(&runner.0.files, true));
-                match started.await {
-                    Ok((isolate, refusals)) => Live {
-                        isolate,
-                        refusals,
-                        watch: JoinSet::new(),
-                    },
-                    Err(error) => return runner.not_started(began, error),
-                }
-            }
+        let lost_before = had.as_ref().is_some_and(Live::has_ended);
+        let (mut live, has_prelude) = match had.filter(|_| !lost_before) {
+            Some(live) => (live, false),
+            None => match bounded(&run, began, until, self.start()).await {
+                Ok(live) => (live, runner.0.prelude.is_some()),
+                Err(error) => return runner.not_started(began, error),
+            },
         };
         live.watch.abort_all();
         let handle = live.isolate.handle();
         let (code, cpu_before) = (std::mem::take(&mut run.code), handle.cpu());
         let mut running = Running::new(options, &run, began, live.refusals.clone(), cpu_before);
         let evaluated = async {
-            let evaluated = async {
-                running.prepare(&mut live.isolate, has_prelude).await?;
-                running.evaluate(&mut live.isolate, code).await
-            };
-            tokio::select! {
-                biased;
-                result = evaluated => result,
-                () = over_cpu(&handle, cpu_before, options.cpu, CPU_CHECK) => {
-                    let what = "the run used more CPU time than its limit";
-                    Err(RunError::new(ErrorKind::CpuLimit, what))
-                }
-            }
+            running.prepare(&mut live.isolate, has_prelude).await?;
+            running.evaluate(&mut live.isolate, code).await
         };
+        let evaluated = within_cpu(&handle, cpu_before, options.cpu, evaluated);
         let result = bounded(&run, began, until, evaluated).await;
-        // What interrupts the guest leaves it in a state that nobody knows.
-        let interrupted = result.as_ref().is_err_and(|error| {
-            matches!(
-                error.kind,
-                ErrorKind::Timeout
-                    | ErrorKind::Cancelled
-                    | ErrorKind::CpuLimit
-                    | ErrorKind::PreludeFailed
-            )
-        });
-        let lost = interrupted || handle.end().is_some();
+        let lost = result.as_ref().is_err_and(loses_state) || handle.end().is_some();
         let outcome = running.outcome(result, &handle, lost || lost_before);
         if !lost {
-            let (before, limit) = (handle.cpu(), options.cpu.or(Some(IDLE_CPU)));
-            live.watch = JoinSet::new();
-            live.watch.spawn(async move {
-                over_cpu(&handle, before, limit, IDLE_CPU_CHECK).await;
-            });
+            live.watch(options.cpu);
             *place = Some(live);
         }
         outcome
+    }
+
+    /// Starts an isolate for this run and the next ones.
+    async fn start(&self) -> Result<Live, RunError> {
+        let runner = &self.runner;
+        let (isolate, refusals) = runner.start(&runner.0.files, true).await?;
+        Ok(Live {
+            isolate,
+            refusals,
+            watch: JoinSet::new(),
+        })
+    }
+}
+
+impl Live {
+    fn has_ended(&self) -> bool {
+        self.isolate.handle().end().is_some()
+    }
+
+    /// Has the isolate ended when it uses more CPU time until the next run than a run may.
+    fn watch(&mut self, limit: Option<Duration>) {
+        let handle = self.isolate.handle();
+        let (before, limit) = (handle.cpu(), limit.or(Some(IDLE_CPU)));
+        self.watch = JoinSet::new();
+        self.watch.spawn(async move {
+            over_cpu(&handle, before, limit, IDLE_CPU_CHECK).await;
+        });
+    }
+}
+
+/// Whether a run that failed leaves its isolate in a state that nobody knows: what has interrupted the guest does.
+fn loses_state(error: &RunError) -> bool {
+    matches!(
+        error.kind,
+        ErrorKind::Timeout | ErrorKind::Cancelled | ErrorKind::CpuLimit | ErrorKind::PreludeFailed
+    )
+}
+
+/// Does a part of a run's work, until the run has used more CPU time since `before` than its limit.
+async fn within_cpu<T>(
+    handle: &Handle,
+    before: Duration,
+    limit: Option<Duration>,
+    work: impl Future<Output = Result<T, RunError>>,
+) -> Result<T, RunError> {
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = over_cpu(handle, before, limit, CPU_CHECK) => {
+            let what = "the run used more CPU time than its limit";
+            Err(RunError::new(ErrorKind::CpuLimit, what))
+        }
     }
 }
 
