@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 /// Bytes of a file.
-const MAX_BYTES: u64 = 1 << 20;
+const MAX_WRANGLER_BYTES: u64 = 1 << 20;
 
 /// Names of the files, in the order in which wrangler takes them.
 pub const WRANGLER_FILES: [&str; 3] = ["wrangler.json", "wrangler.jsonc", "wrangler.toml"];
@@ -198,8 +198,8 @@ pub fn read_wrangler(path: &Path) -> Result<Converted, WranglerError> {
     if !data.is_file() {
         return Err(unreadable("it is not a file".to_owned()));
     }
-    if data.len() > MAX_BYTES {
-        let most = MAX_BYTES >> 20;
+    if data.len() > MAX_WRANGLER_BYTES {
+        let most = MAX_WRANGLER_BYTES >> 20;
         return Err(unreadable(format!("it is larger than {most} MiB")));
     }
     let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// Bytes of the file.
-const MOST_BYTES: u64 = 16 << 20;
+const MOST_RECORD_BYTES: u64 = 16 << 20;
 
 /// A peer that the grant made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,7 +71,7 @@ impl Record {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Peers::new()),
             file => file?,
         };
-        if file.metadata()?.len() > MOST_BYTES {
+        if file.metadata()?.len() > MOST_RECORD_BYTES {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         serde_json::from_reader(io::BufReader::new(file)).map_err(io::Error::from)

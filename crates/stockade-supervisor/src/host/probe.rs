@@ -5,7 +5,7 @@
 //! Invariants:
 //! 1. An isolate has at most one probe, and takes no finding of one that was given up.
 //! 2. A probe ends: by its last finding, with the isolate, when its file is full, or when nothing has come for
-//!    [`SILENCE`] or all of it takes longer than [`LONGEST`]. None of it waits for the guest to be willing.
+//!    [`SILENCE`] or all of it takes longer than [`LONGEST_PROBE`]. None of it waits for the guest to be willing.
 
 use std::collections::VecDeque;
 use std::fs::{File, Permissions};
@@ -41,7 +41,7 @@ pub const LONGEST_PROFILE: Duration = Duration::from_secs(300);
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// How long all findings may take to come, once the isolate is to send them.
-const LONGEST: Duration = Duration::from_secs(300);
+const LONGEST_PROBE: Duration = Duration::from_secs(300);
 
 /// Characters of a reason that an isolate gives.
 const MOST_REASON: usize = 500;
@@ -228,11 +228,11 @@ impl OpenProbe {
             }
             Ok(bytes)
         };
-        match tokio::time::timeout(LONGEST, all).await {
+        match tokio::time::timeout(LONGEST_PROBE, all).await {
             Ok(result) => result,
             Err(_) => Err(ProbeError::Silent {
                 id: self.isolate.state.id,
-                within: LONGEST,
+                within: LONGEST_PROBE,
             }),
         }
     }

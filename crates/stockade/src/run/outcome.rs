@@ -281,9 +281,9 @@ impl Serialize for Outcome {
 }
 
 /// Nesting of JSON of a guest, which clients in any language can read.
-pub(crate) const MAX_DEPTH: usize = 100;
+pub(crate) const MAX_JSON_DEPTH: usize = 100;
 
-/// JSON text of a guest on one line; `None` if it is not JSON, or nests deeper than [`MAX_DEPTH`]. A hostile worker may write
+/// JSON text of a guest on one line; `None` if it is not JSON, or nests deeper than [`MAX_JSON_DEPTH`]. A hostile worker may write
 /// anything: line breaks between tokens would forge lines of a protocol.
 pub(crate) fn one_line(json: String) -> Option<Box<RawValue>> {
     let json = match json.contains(['\n', '\r']) {
@@ -291,7 +291,7 @@ pub(crate) fn one_line(json: String) -> Option<Box<RawValue>> {
         true => Cow::Owned(json.replace(['\n', '\r'], " ")),
         false => Cow::Borrowed(json.as_str()),
     };
-    if depth(&json) > MAX_DEPTH {
+    if depth(&json) > MAX_JSON_DEPTH {
         return None;
     }
     RawValue::from_string(json.into_owned()).ok()

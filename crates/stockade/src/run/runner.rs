@@ -18,7 +18,7 @@ use super::options::{
     Answer, MAX_JSON_BYTES, MAX_OUTPUT_BYTES, MAX_POOL, MAX_TOOL_CALL_BYTES, MAX_TOOL_CALLS,
     MAX_TOOL_NAME_BYTES, MAX_TOOLS, Options, Run, ToolCall,
 };
-use super::outcome::{ErrorKind, MAX_DEPTH, Outcome, RunError, RunUsage, one_line};
+use super::outcome::{ErrorKind, MAX_JSON_DEPTH, Outcome, RunError, RunUsage, one_line};
 use super::prelude::Prelude;
 use super::refused::Refusals;
 use super::reply::{TakeEvents, Waited, reply};
@@ -590,7 +590,7 @@ impl<'r> Running<'r> {
                 let json = data.into_plain_json().and_then(one_line);
                 Some(json.ok_or_else(|| {
                     format!(
-                        "the input of {name} is not JSON: it contains bytes or streams, or nests deeper than {MAX_DEPTH} levels"
+                        "the input of {name} is not JSON: it contains bytes or streams, or nests deeper than {MAX_JSON_DEPTH} levels"
                     )
                 })?)
             }
@@ -620,7 +620,7 @@ impl<'r> Running<'r> {
             }
             let json = one_line(json);
             json.map(Some).ok_or_else(|| {
-                let what = format!("the result is not JSON, or nests deeper than {MAX_DEPTH} levels");
+                let what = format!("the result is not JSON, or nests deeper than {MAX_JSON_DEPTH} levels");
                 RunError::new(ErrorKind::NotJson, what)
             })
         });
