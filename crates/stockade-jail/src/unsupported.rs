@@ -9,8 +9,6 @@ use crate::{Denial, JailError, JailEvent, JailSpec, Layer};
 
 /// Exit code of a worker that ran out of memory and said so.
 pub const EXIT_MEMORY: i32 = 133;
-/// Exit code of a worker that aborted.
-pub const EXIT_ABORT: i32 = 134;
 /// Exit code of a worker that could not be sealed.
 pub const EXIT_FAILED: i32 = 135;
 

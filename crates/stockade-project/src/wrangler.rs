@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 const MAX_WRANGLER_BYTES: u64 = 1 << 20;
 
 /// Names of the files, in the order in which wrangler takes them.
-pub const WRANGLER_FILES: [&str; 3] = ["wrangler.json", "wrangler.jsonc", "wrangler.toml"];
+pub(crate) const WRANGLER_FILES: [&str; 3] = ["wrangler.json", "wrangler.jsonc", "wrangler.toml"];
 
 /// What a wrangler file says, in the form of a configuration of Stockade.
 #[derive(Debug, Clone, PartialEq)]
@@ -211,7 +211,11 @@ pub fn read_wrangler(path: &Path) -> Result<Converted, WranglerError> {
 ///
 /// # Errors
 /// When it is neither.
-pub fn parse_wrangler(text: &str, is_toml: bool, name: &str) -> Result<Converted, WranglerError> {
+pub(crate) fn parse_wrangler(
+    text: &str,
+    is_toml: bool,
+    name: &str,
+) -> Result<Converted, WranglerError> {
     let syntax = |why: String| WranglerError::Syntax {
         name: name.to_owned(),
         why: why.trim().to_owned(),

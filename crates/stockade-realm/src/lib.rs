@@ -25,5 +25,5 @@ pub use guest::{error_from_js, guest_error};
 pub use node::node_source;
 pub use payload::{Parts, collect_payload};
 pub use port::{GuestPort, Settings};
-pub use serve::{RUN, SERVE, control_json};
+pub use serve::{RUN, SERVE};
 pub use stage::Stage;

@@ -242,7 +242,7 @@ impl Worker {
         let Some(memory) = self.memory else {
             return Ok(0);
         };
-        let more = crate::lendable(memory);
+        let more = crate::spec::lendable(memory);
         self.set_memory(Some(memory.saturating_add(more)))?;
         Ok(more)
     }
