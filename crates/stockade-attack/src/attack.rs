@@ -68,7 +68,7 @@ pub enum Expect {
 }
 
 impl Attack {
-    /// The same, but never on a user's machine.
+    /// This attempt, but never on a user's machine.
     pub(crate) const fn hazardous(mut self) -> Self {
         self.safe = false;
         self

@@ -64,7 +64,7 @@ impl Scope {
         Ok(Self(text.to_owned()))
     }
 
-    /// Its text.
+    /// The text of the scope.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

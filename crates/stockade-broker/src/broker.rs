@@ -86,7 +86,7 @@ impl Broker {
         })
     }
 
-    /// The same broker for instances that trust further certificates besides, read from these files
+    /// This broker for instances that trust further certificates besides, read from these files
     /// now. Placeholders, budgets and folders' storage are shared with this one.
     ///
     /// # Errors

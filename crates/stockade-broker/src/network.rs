@@ -159,7 +159,7 @@ impl Network {
         }
     }
 
-    /// The same network with names from these servers.
+    /// This network with names from these servers.
     #[must_use]
     pub fn asking(&self, servers: Vec<SocketAddr>) -> Self {
         Self::new(ResolverSource::Servers(servers), Arc::clone(&self.roots))
@@ -266,7 +266,7 @@ impl Network {
 }
 
 impl TlsClient {
-    /// The same for a protocol that begins TLS by itself. It checks the server's name.
+    /// The configuration for a protocol that begins TLS by itself. It checks the server's name.
     #[must_use]
     pub fn config(&self) -> Arc<ClientConfig> {
         Arc::clone(self.connector.config())

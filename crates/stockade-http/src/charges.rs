@@ -73,7 +73,7 @@ impl Charges {
         self.state.lock().take(of)
     }
 
-    /// The same for the last time: what the isolate uses after it is not charged.
+    /// As [`Self::settle`], for the last time: what the isolate uses after it is not charged.
     pub fn settle_last(&self, of: &impl Metered) -> Vec<(Option<u64>, Used)> {
         let mut state = self.state.lock();
         let taken = state.take(of);

@@ -25,7 +25,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// How long an isolate waits for a debugger that takes none of its messages. Its clocks stand meanwhile.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Is notified of an isolate's sessions, on the isolate's thread.
+/// Receives notices about an isolate's sessions, on the isolate's thread.
 pub trait Watcher: Send + Sync {
     /// A debugger begins to hold the isolate (`true`) or lets it go (`false`). Where several debuggers
     /// hold it at once, each pause is reported for each of them.

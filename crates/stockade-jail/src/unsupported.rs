@@ -75,7 +75,7 @@ impl Launcher {
 pub enum Worker {}
 
 impl Worker {
-    /// Its process id.
+    /// The worker's process id.
     #[must_use]
     pub fn pid(&self) -> i32 {
         match *self {}

@@ -61,7 +61,7 @@ impl CounterId {
         }
     }
 
-    /// Its number for [`Counters::reset`]: the same one after a restart, with the same key.
+    /// The counter's number for [`Counters::reset`]: the same one after a restart, with the same key.
     #[must_use]
     pub const fn number(self) -> u64 {
         self.tag

@@ -215,7 +215,7 @@ impl GuestError {
         }
     }
 
-    /// Its code, or nothing.
+    /// The error's code, or nothing.
     #[must_use]
     pub fn code(&self) -> &str {
         self.code.as_deref().unwrap_or_default()

@@ -146,7 +146,7 @@ impl Exports {
         MethodResponse::from_batch(responses.finish())
     }
 
-    /// Its result is reported to nobody.
+    /// Makes the call of a notification, whose result is reported to nobody.
     async fn notify(&self, notification: &Notification<'_>) {
         let params = notification.params.as_deref();
         let mut noted = Noted::default();

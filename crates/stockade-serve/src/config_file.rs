@@ -57,7 +57,7 @@ impl ConfigFile {
         Self { path }
     }
 
-    /// Its text now.
+    /// The text of the file now.
     pub(crate) fn read(&self) -> io::Result<String> {
         let mut text = String::new();
         let file = File::open(&self.path)?;

@@ -61,7 +61,7 @@ impl VersionCounts {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Those of them with a status of 500 or more.
+    /// Requests whose responses have begun with a status of 500 or more.
     pub(crate) fn errors(&self) -> u64 {
         self.errors.load(Ordering::Relaxed)
     }

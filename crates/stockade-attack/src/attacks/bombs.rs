@@ -26,7 +26,7 @@ const TIMES: u64 = 8;
 const THREAD_FLAGS: i32 =
     CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
 
-/// As many as it gets; the last outcome.
+/// Tries to start [`MOST_STARTED`] processes or threads; the outcome of the last one.
 fn many(start: impl Fn() -> Outcome) -> Outcome {
     let mut last = Outcome::Clean;
     for _ in 0..MOST_STARTED {

@@ -131,7 +131,7 @@ impl Keys {
         Self::follow(path, pepper, None, system_clock())
     }
 
-    /// The same, and reports each action on a key once, in their order, those included that happened while nothing
+    /// As [`Self::open`], and reports each action on a key once, in their order, those included that happened while nothing
     /// had the store open. [`Self::refresh`] returns when all have been reported.
     ///
     /// # Errors

@@ -29,7 +29,7 @@ impl GuestPath {
         is_fit.then(|| Self(text.to_owned()))
     }
 
-    /// As it is looked up.
+    /// The path as it is looked up.
     pub(crate) fn as_str(&self) -> &str {
         if self.0.is_empty() { "." } else { &self.0 }
     }

@@ -83,7 +83,7 @@ impl<'a> Document<'a> {
         self.bytes
     }
 
-    /// Its elements, in their order. After an error there are none.
+    /// The elements of the document, in their order. After an error there are none.
     pub(crate) fn elements(&self) -> Elements<'a> {
         Elements {
             rest: self.bytes.get(4..self.bytes.len() - 1).unwrap_or_default(),

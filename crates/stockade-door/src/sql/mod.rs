@@ -190,7 +190,7 @@ pub enum Isolation {
 }
 
 impl Isolation {
-    /// As SQL has it.
+    /// The level in words of SQL.
     pub(crate) fn words(self) -> &'static str {
         match self {
             Self::ReadUncommitted => "read uncommitted",

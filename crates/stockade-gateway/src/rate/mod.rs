@@ -61,7 +61,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// Its word in names of limits and in the configuration.
+    /// The unit's word in names of limits and in the configuration.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {

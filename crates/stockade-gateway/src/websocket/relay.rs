@@ -110,7 +110,7 @@ impl RelayProgress {
         self.last_received.store(now, Relaxed);
     }
 
-    /// Of the client, and of the guest.
+    /// Bytes that came from the client, and from the guest.
     fn bytes(&self) -> (u64, u64) {
         (self.bytes_in.load(Relaxed), self.bytes_out.load(Relaxed))
     }

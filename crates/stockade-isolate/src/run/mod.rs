@@ -65,7 +65,7 @@ const STALLED: u32 = 4;
 /// a sleeping thread costs more than most messages.
 const SPIN: Duration = Duration::from_micros(20);
 
-/// The same behind a socket, where the host takes longer to answer; [`Spins`] says when.
+/// As [`SPIN`], behind a socket, where the host takes longer to answer; [`Spins`] says when.
 const SPIN_IN_WORKER: Duration = Duration::from_micros(50);
 
 /// Runs the isolate of this guest until its end.

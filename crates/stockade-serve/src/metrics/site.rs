@@ -343,7 +343,7 @@ impl SiteMetrics {
         self.instances.lock().running.push((number, instance));
     }
 
-    /// That instance has ended; its CPU time stays counted.
+    /// The instance with this number has ended; its CPU time stays counted.
     pub(crate) fn ended(&self, number: u64) {
         let mut instances = self.instances.lock();
         let mut running = instances.running.iter();
@@ -353,7 +353,7 @@ impl SiteMetrics {
         }
     }
 
-    /// Of all instances that run, added up; CPU time since the site's first instance.
+    /// The usage of all instances that run, added up; CPU time since the site's first instance.
     fn stats(&self) -> InstanceStats {
         let instances = self.instances.lock();
         let mut all = InstanceStats {

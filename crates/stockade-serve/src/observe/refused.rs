@@ -64,7 +64,7 @@ impl RefusedLately {
         });
     }
 
-    /// Those of an instance, the latest first.
+    /// The refusals of an instance, the latest first.
     pub(crate) fn of(&self, instance: &str) -> Vec<Refused> {
         let mut entries = self.0.lock().get(instance).cloned().unwrap_or_default();
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.last));

@@ -92,7 +92,7 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// Of the isolate.
+    /// The handle of the isolate whose turn it is.
     #[must_use]
     pub fn handle(&self) -> IsolateHandle {
         IsolateHandle::new(Arc::clone(&self.isolate))

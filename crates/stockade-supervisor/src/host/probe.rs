@@ -57,7 +57,7 @@ pub enum ProbeError {
     /// The isolate has ended.
     #[error("isolate #{id} ended before its profile was complete: {end}")]
     Ended {
-        /// Of the isolate.
+        /// The number of the isolate.
         id: u32,
         /// How it ended.
         end: String,
@@ -65,7 +65,7 @@ pub enum ProbeError {
     /// The isolate's runtime could not do it.
     #[error("isolate #{id}: {why}")]
     Failed {
-        /// Of the isolate.
+        /// The number of the isolate.
         id: u32,
         /// Why.
         why: String,
@@ -76,7 +76,7 @@ pub enum ProbeError {
         .within.as_secs()
     )]
     Silent {
-        /// Of the isolate.
+        /// The number of the isolate.
         id: u32,
         /// How long was waited.
         within: Duration,
@@ -84,7 +84,7 @@ pub enum ProbeError {
     /// More has come than the file may hold.
     #[error("isolate #{id} sent more than {limit} bytes, which is the limit")]
     TooLarge {
-        /// Of the isolate.
+        /// The number of the isolate.
         id: u32,
         /// Bytes.
         limit: u64,

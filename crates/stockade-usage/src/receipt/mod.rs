@@ -77,7 +77,7 @@ pub struct Code {
 }
 
 impl Code {
-    /// Of these modules.
+    /// The code that these modules are.
     #[must_use]
     pub fn new(main: &str, modules: impl IntoIterator<Item = (String, String)>) -> Self {
         let modules: BTreeMap<String, String> = modules.into_iter().collect();

@@ -32,7 +32,7 @@ pub(crate) enum Level {
 }
 
 impl Level {
-    /// The same as an option of an isolate.
+    /// The level as an option of an isolate.
     pub(crate) fn isolation(self) -> Isolation {
         match self {
             Self::Thread => Isolation::Thread,

@@ -124,13 +124,13 @@ struct Mirror {
 }
 
 impl Instance {
-    /// Those of the versions that get requests.
+    /// Mirrors that are ready, of the versions that get requests.
     pub(crate) fn mirrors_ready(&self) -> usize {
         let mirrors = self.mirrors.iter().filter(|mirror| !mirror.preview);
         mirrors.filter(|mirror| mirror.state == "ready").count()
     }
 
-    /// Of all mirrors, those of previews too.
+    /// Bytes of memory of all mirrors, those of previews too.
     pub(crate) fn memory(&self) -> u64 {
         self.mirrors.iter().map(|mirror| mirror.memory_bytes).sum()
     }

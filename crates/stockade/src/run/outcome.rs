@@ -114,7 +114,7 @@ impl RunError {
         }
     }
 
-    /// The same error of the code that runs before that of the guest.
+    /// This error as one of the prelude, the host's code that runs before that of the guest.
     pub(crate) fn of_prelude(self) -> Self {
         let kind = match self.kind {
             ErrorKind::Thrown

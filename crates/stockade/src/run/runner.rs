@@ -35,7 +35,7 @@ const TOOL: &str = "tool:";
 /// How often the CPU time of a run in a session is compared with its limit. One activation is limited exactly.
 const CPU_CHECK: Duration = Duration::from_millis(20);
 
-/// The same between runs.
+/// How often the CPU time of a session is compared with its limit between two runs.
 const IDLE_CPU_CHECK: Duration = Duration::from_millis(500);
 
 /// CPU time of a session between two runs, where runs have no limit.

@@ -292,7 +292,7 @@ impl Received {
         })
     }
 
-    /// Its files. The place is held until they are no longer needed.
+    /// The files of an archive. The place is held until they are no longer needed.
     fn unpack(self, most: u64) -> Result<(Bundle, SemaphorePermit<'static>), ApiError> {
         let Self {
             format,

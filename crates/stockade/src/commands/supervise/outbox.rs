@@ -11,7 +11,7 @@ use super::shares::{Part, Peer, Share};
 const MAX_WAITING_MESSAGES: usize = 256;
 const MAX_WAITING_BYTES: u32 = 32 << 20;
 
-/// Its place among the bytes that wait for this client, and for all.
+/// A message's place among the bytes that wait for this client, and for all.
 type Place = (OwnedSemaphorePermit, Option<Part>);
 
 /// A line, and its place.
