@@ -1,6 +1,5 @@
 //! The main module of an isolate, from its load to its end, and the host's questions that wait for that end.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 

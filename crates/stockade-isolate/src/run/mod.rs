@@ -10,7 +10,6 @@ mod messages;
 mod rest;
 
 use std::collections::{HashSet, VecDeque};
-use std::future::Future as _;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
