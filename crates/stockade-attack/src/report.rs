@@ -6,7 +6,7 @@ use stockade_jail::{Level, Wx};
 /// How one attempt went.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// Of the groups of attempts, 1 to 39.
+    /// The number of its group of attempts, 1 to 39.
     pub group: u8,
     /// What was tried.
     pub name: &'static str,

@@ -25,7 +25,7 @@ pub enum Missed {
     },
     /// None became free in time.
     TimedOut {
-        /// That time.
+        /// How long a caller may wait.
         limit: Duration,
     },
 }

@@ -125,7 +125,7 @@ struct State {
     cpu_given: u64,
     /// Nanoseconds that a request has got that was open all the time, with a fraction.
     cpu_each: u128,
-    /// The same of memory, in bytes times nanoseconds.
+    /// Memory that was divided, in bytes times nanoseconds.
     memory: u128,
     memory_given: u128,
     memory_each: u128,

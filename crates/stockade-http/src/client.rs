@@ -15,7 +15,7 @@ pub struct Client {
     pub request_id: Arc<str>,
     /// The client's own connection is encrypted, as far as is known: to this machine, or to a trusted proxy.
     pub https: bool,
-    /// Of the connection, where it is encrypted.
+    /// The TLS of the connection, where it is encrypted.
     pub secure: Option<Arc<ClientTls>>,
     /// The client wants to go on with a WebSocket.
     pub upgrade: bool,

@@ -39,7 +39,7 @@ const MAX_REASON: usize = 123;
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen for debuggers on {address}: {source}\n  fix: choose another address")]
 pub struct ListenError {
-    /// That was asked for.
+    /// The address that was asked for.
     pub address: SocketAddr,
     /// What the system said.
     pub source: std::io::Error,

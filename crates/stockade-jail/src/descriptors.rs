@@ -46,7 +46,7 @@ pub(crate) struct Handed<'a> {
     pub(crate) setup: &'a OwnedFd,
     pub(crate) launcher: &'a OwnedFd,
     pub(crate) go: &'a OwnedFd,
-    /// Those of [`DATABASE`], or none.
+    /// The files of [`DATABASE`], or none.
     pub(crate) files: &'a [OwnedFd],
 }
 

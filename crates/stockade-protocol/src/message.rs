@@ -46,7 +46,7 @@ pub enum ToIsolate {
     },
     /// The host's answer to a [`FromIsolate::Request`].
     Answer {
-        /// Of the request.
+        /// The number of the request.
         id: RequestId,
         /// The value, or the message the guest's promise rejects with.
         result: Result<Payload, GuestError>,
@@ -81,7 +81,7 @@ pub enum FromIsolate {
     },
     /// The reply to [`ToIsolate::Evaluate`], [`ToIsolate::Ready`] or [`ToIsolate::Call`].
     Reply {
-        /// Of the call.
+        /// The number of the call.
         id: CallId,
         /// The value, or what the guest threw.
         result: Result<Payload, GuestError>,

@@ -44,7 +44,7 @@ pub(crate) struct Previews {
     live: Mutex<Vec<Live>>,
     /// Held while one is started.
     starting: tokio::sync::Mutex<()>,
-    /// Of the last preview that was started. Those of sites begin at 1.
+    /// The number of the last preview that was started. Those of sites begin at 1.
     number: AtomicU64,
 }
 

@@ -81,7 +81,7 @@ struct Pending {
 /// left behind, is not in it.
 #[derive(Debug, Default)]
 struct PendingCounts {
-    /// Of the bodies of the request and of the response.
+    /// Bytes of the bodies of the request and of the response.
     received: AtomicU64,
     sent: AtomicU64,
     egress_requests: AtomicU64,

@@ -63,7 +63,7 @@ pub(crate) struct Site {
     /// Where its code lies.
     folder: Option<PathBuf>,
     socket_message: usize,
-    /// Of its instance; never used twice.
+    /// The number of its instance; never used twice.
     number: u64,
     metrics: Arc<SiteMetrics>,
     pub(crate) answering: Arc<Answering>,

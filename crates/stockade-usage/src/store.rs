@@ -89,9 +89,9 @@ pub struct Row {
 /// Which rows are wanted.
 #[derive(Debug, Clone, Default)]
 pub struct Query {
-    /// Of this instance alone.
+    /// Use of this instance alone.
     pub instance: Option<String>,
-    /// Of this caller alone.
+    /// Use of this caller alone.
     pub caller: Option<Caller>,
     /// From this day on.
     pub since: Option<Day>,

@@ -19,7 +19,7 @@ pub(crate) struct ActiveSecret {
 
 /// What has changed since a number.
 pub(crate) enum Changed {
-    /// These keys.
+    /// These keys have changed.
     Keys(Vec<KeyId>),
     /// More than is remembered.
     Everything,

@@ -54,7 +54,7 @@ pub struct Sockets {
     instance: Arc<str>,
     policy: SocketPolicy,
     limits: EgressLimits,
-    /// Of each rule, in order.
+    /// How the connections of each rule are made, in the order of the rules.
     openers: Vec<Opener>,
     audit: Arc<dyn Audit>,
     quota: Arc<Quota>,

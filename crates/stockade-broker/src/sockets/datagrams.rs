@@ -27,7 +27,7 @@ pub(super) type Pace = Option<Arc<Mutex<RateLimiter>>>;
 pub(super) enum DatagramSocket {
     /// The system passes on what comes from its address.
     System(UdpSocket),
-    /// Of a tunnel, with the address.
+    /// Datagrams of a tunnel, with the address that they go to.
     Tunnel(TunnelDatagrams, SocketAddr),
 }
 

@@ -86,7 +86,7 @@ pub(crate) struct RequestContext<'a> {
     pub(crate) limits: &'a Limits,
     /// When its head had been read.
     pub(crate) began: Instant,
-    /// Of the connection, what is remembered of its last request.
+    /// What the connection remembers of its last request.
     pub(crate) connection: &'a ConnectionState,
     pub(crate) notes: &'a mut Notes,
     /// What logs, metrics and traces get to know of the request.

@@ -29,7 +29,7 @@ pub(crate) struct RequestInFlight {
     pub(crate) charges: Option<Arc<Charges>>,
     /// Bytes of the response that were charged.
     charged: u64,
-    /// Of the credential that let it in; none without one.
+    /// How long the credential that let it in is valid; none without one.
     pub(crate) validity: Option<Validity>,
     pub(crate) state: Arc<ConnectionState>,
     reported: Reported,

@@ -107,7 +107,7 @@ pub struct TraceRule {
 /// a trace decides whether it is recorded, and so what it costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TraceParents {
-    /// Those of [`TableOptions::trusted_proxies`].
+    /// Parents in requests of [`TableOptions::trusted_proxies`].
     Trusted,
     /// All.
     Everyone,
@@ -123,7 +123,7 @@ pub struct RouteTable {
     below: HashMap<Box<str>, HostRoutes>,
     any: HostRoutes,
     routes: usize,
-    /// Of each route that has some, by its label.
+    /// The limits of each route that has some, by its label.
     limits: Vec<(Arc<str>, Arc<RouteLimits>)>,
 }
 

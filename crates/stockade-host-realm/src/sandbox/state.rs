@@ -59,7 +59,7 @@ struct Inner {
     pressed: Cell<bool>,
     /// There is something to give that has not been given.
     more: Cell<bool>,
-    /// Of the run's loop.
+    /// The waker of the run's loop.
     waker: RefCell<Waker>,
 }
 

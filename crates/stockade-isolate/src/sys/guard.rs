@@ -168,7 +168,7 @@ fn judge(guard: &Guard, isolate: &mut v8::Isolate) -> bool {
 struct Held {
     /// In the heap, buffers and WebAssembly memory.
     engine: u64,
-    /// The same and what Rust code and ICU hold for it.
+    /// The heap and what Rust code and ICU hold for it.
     total: u64,
 }
 

@@ -36,7 +36,7 @@ pub(crate) struct V8InterruptHandle {
     handle: v8::IsolateHandle,
     /// An interrupt was requested and has not been served.
     requested: AtomicBool,
-    /// Of the isolate's thread.
+    /// The CPU clock of the isolate's thread.
     clock: CpuClock,
     /// When its end was first asked for, and CPU time until then.
     ending: OnceLock<(Instant, Duration)>,

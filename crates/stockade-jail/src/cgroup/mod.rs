@@ -48,7 +48,7 @@ enum Version {
 #[derive(Debug)]
 struct Place {
     version: Version,
-    /// Those of its controllers that we use.
+    /// The controllers of it that we use.
     controllers: Vec<Controller>,
     directory: PathBuf,
 }

@@ -28,7 +28,7 @@ const MOST_PATH: usize = 1024;
 /// The first file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct About {
-    /// Of the archive.
+    /// The format of the archive.
     format: u64,
     /// The version of Stockade that made it.
     stockade: String,

@@ -66,7 +66,7 @@ macro_rules! site_metrics {
             $(pub(crate) $field: <$family as SiteFamily>::Series,)*
             /// Durations of requests since the history last looked.
             pub(super) latencies: Latencies,
-            /// Of all instances of the site: what is logged of a mirror, and asked of it by its number, is of one mirror.
+            /// The numbers of the mirrors of all instances of the site: each is of one mirror.
             pub(crate) mirror_numbers: MirrorNumbers,
             instances: Mutex<Instances>,
         }

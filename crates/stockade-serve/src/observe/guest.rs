@@ -32,7 +32,7 @@ pub(crate) struct SiteObserver {
     metrics: Arc<SiteMetrics>,
     logs: Arc<Logs>,
     wx_audit: bool,
-    /// Of the lines about mirrors that start and end as they should.
+    /// The level of lines about mirrors that start and end as they should.
     usual: Level,
     console: Mutex<LineLimiter>,
     errors: Mutex<LineLimiter>,

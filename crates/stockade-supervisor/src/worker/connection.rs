@@ -45,7 +45,7 @@ pub(crate) struct Connection {
     isolates: Mutex<BTreeMap<u32, Arc<WorkerIsolate>>>,
     pub(super) driver: AtomicWaker,
     pub(super) backstop: Backstop,
-    /// Of a worker of a trust group.
+    /// The division of CPU time in a worker of a trust group.
     shares: CpuShares,
     loan: Mutex<Loan>,
 }

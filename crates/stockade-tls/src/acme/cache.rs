@@ -16,7 +16,7 @@ use crate::subject::hex;
 #[derive(Debug, Clone)]
 pub(crate) struct Cache {
     folder: PathBuf,
-    /// Of the directory's URL, so that two servers share no account.
+    /// A name made of the directory's URL, so that two servers share no account.
     server: String,
 }
 

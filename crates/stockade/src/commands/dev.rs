@@ -211,7 +211,7 @@ struct Maker {
     status: Arc<DevelopmentStatus>,
     has_started: AtomicBool,
     has_worked: AtomicBool,
-    /// Those that were said last.
+    /// The notes that were said last.
     notes: Mutex<Vec<Note>>,
 }
 

@@ -54,7 +54,7 @@ impl Kept {
 struct Thrown {
     name: String,
     message: String,
-    /// Of its own, and not of the runtime's.
+    /// The `code` of the error's own, and not of the runtime's.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<String>,
     stack: Option<String>,
