@@ -8,10 +8,11 @@ use serde_json::Value;
 use stockade_audit::{Filter, Line, Lines, PublicKey, verify};
 use stockade_protocol::harmless;
 
+use super::configuration::{ConfigArgs, Configured};
 use super::guest::Refusal;
 use super::{exit, output};
 
-/// Where the log is, unless it is named.
+/// Where the log is, unless it is named by the command line or a configuration.
 const FOLDER: &str = "audit";
 
 /// Bytes of one field that a line for people has.
@@ -19,7 +20,8 @@ const MAX_SHOWN: usize = 200;
 
 pub(crate) const AUDIT_EXAMPLES: &str = "\
 Examples:
-  stockade audit verify                           whether ./audit is what the server wrote
+  stockade audit verify                           whether the log of ./stockade.yaml, or ./audit, is what the server wrote
+  stockade audit verify --config /etc/stockade/stockade.yaml
   stockade audit verify --key ops.pub /srv/audit  by a public key that was kept elsewhere
   stockade audit search --instance shop --since 2h
   stockade audit search --event egress_refused --json | jq .target
@@ -31,6 +33,9 @@ Exit codes: 0 the log is whole, or lines were printed; 1 the log is not what was
 pub(crate) struct AuditArgs {
     #[command(subcommand)]
     command: AuditCommand,
+
+    #[command(flatten)]
+    config: ConfigArgs,
 }
 
 #[derive(Subcommand)]
@@ -45,9 +50,8 @@ enum AuditCommand {
 
 #[derive(Args)]
 struct VerifyArgs {
-    /// The log's folder
-    #[arg(default_value = FOLDER)]
-    folder: PathBuf,
+    #[command(flatten)]
+    place: Place,
 
     /// The public key to verify with. Without it, the file key.pub of the folder is taken, which anybody who can write there can replace
     #[arg(long, value_name = "FILE")]
@@ -60,9 +64,8 @@ struct VerifyArgs {
 
 #[derive(Args)]
 struct SearchArgs {
-    /// The log's folder
-    #[arg(default_value = FOLDER)]
-    folder: PathBuf,
+    #[command(flatten)]
+    place: Place,
 
     #[command(flatten)]
     wanted: Wanted,
@@ -70,9 +73,8 @@ struct SearchArgs {
 
 #[derive(Args)]
 struct TailArgs {
-    /// The log's folder
-    #[arg(default_value = FOLDER)]
-    folder: PathBuf,
+    #[command(flatten)]
+    place: Place,
 
     /// Wait for more lines, until Ctrl-C
     #[arg(short, long)]
@@ -113,6 +115,33 @@ struct Wanted {
     json: bool,
 }
 
+// Where the log is; a comment of documentation would become that of the command.
+#[derive(Args)]
+struct Place {
+    /// The log's folder [default: what the configuration says, or ./audit without a configuration]
+    #[arg(conflicts_with = "config")]
+    folder: Option<PathBuf>,
+}
+
+impl Place {
+    /// Finds the folder: what the command line says, then what the configuration says, then the default.
+    fn find(&self, config: &ConfigArgs) -> Result<PathBuf, Refusal> {
+        if let Some(folder) = &self.folder {
+            return Ok(folder.clone());
+        }
+        let Some(Configured { path, config }) = config.read()? else {
+            return Ok(PathBuf::from(FOLDER));
+        };
+        config.audit.map(|audit| audit.folder).ok_or_else(|| {
+            let message = format!(
+                "{} has no audit log\n  fix: add `audit: {{ folder: ./audit }}` to it, or name the folder of the log",
+                path.display()
+            );
+            Refusal(message, exit::USAGE)
+        })
+    }
+}
+
 impl Wanted {
     fn filter(&self) -> Filter {
         Filter {
@@ -141,19 +170,20 @@ fn failed(error: &dyn std::fmt::Display) -> Refusal {
 
 /// Runs `audit` and gives the exit code.
 pub(crate) fn audit(args: &AuditArgs) -> Result<i32, Refusal> {
+    let folder = |place: &Place| place.find(&args.config);
     match &args.command {
-        AuditCommand::Verify(args) => check(args),
-        AuditCommand::Search(args) => search(&args.folder, &args.wanted),
-        AuditCommand::Tail(args) => tail(args),
+        AuditCommand::Verify(args) => check(&folder(&args.place)?, args),
+        AuditCommand::Search(args) => search(&folder(&args.place)?, &args.wanted),
+        AuditCommand::Tail(args) => tail(&folder(&args.place)?, args),
     }
 }
 
-fn check(args: &VerifyArgs) -> Result<i32, Refusal> {
+fn check(folder: &Path, args: &VerifyArgs) -> Result<i32, Refusal> {
     let key = match &args.key {
         Some(file) => file.clone(),
-        None => args.folder.join("key.pub"),
+        None => folder.join("key.pub"),
     };
-    let result = PublicKey::open(&key).and_then(|key| verify(&args.folder, &key));
+    let result = PublicKey::open(&key).and_then(|key| verify(folder, &key));
     if args.json {
         let document = match &result {
             Ok(found) => serde_json::json!({
@@ -179,7 +209,7 @@ fn check(args: &VerifyArgs) -> Result<i32, Refusal> {
     let found = result.map_err(|error| failed(&error))?;
     let mut text = format!(
         "{}: whole: lines {} to {} in {} files, {} checkpoints",
-        args.folder.display(),
+        folder.display(),
         found.first,
         found.last,
         found.segments,
@@ -212,9 +242,9 @@ fn search(folder: &Path, wanted: &Wanted) -> Result<i32, Refusal> {
     Ok(exit::DONE)
 }
 
-fn tail(args: &TailArgs) -> Result<i32, Refusal> {
+fn tail(folder: &Path, args: &TailArgs) -> Result<i32, Refusal> {
     let filter = args.wanted.filter();
-    let mut lines = Lines::of(&args.folder);
+    let mut lines = Lines::of(folder);
     let mut last = std::collections::VecDeque::new();
     while let Some(line) = lines.next_line().map_err(|error| failed(&error))? {
         if filter.wants(&line) {

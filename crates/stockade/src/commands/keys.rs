@@ -11,15 +11,12 @@ use serde_json::{Map, Value, json};
 use stockade_auth::{
     ApiKey, Export, KeyFields, KeyId, KeyLimits, KeyRecord, NewKey, Pepper, Scope, Status, Store,
 };
-use stockade_config::Config;
 use stockade_protocol::harmless_line;
 use stockade_serve::{AdminClient, AskError};
 
+use super::configuration::ConfigArgs;
 use super::guest::Refusal;
-use super::{exit, meant, output};
-
-/// Where commands look for the configuration unless it is named.
-const CONFIG: &str = "stockade.yaml";
+use super::{exit, output};
 
 /// Bytes of an import.
 const MAX_IMPORT: u64 = 4 << 30;
@@ -54,9 +51,8 @@ pub(crate) struct KeysArgs {
 // Where the keys are; a comment of documentation would become that of the command.
 #[derive(Args)]
 struct Place {
-    /// The configuration file of the server, which says where the keys are [default: stockade.yaml, if it exists]
-    #[arg(long, global = true, value_name = "FILE", value_parser = meant::configuration())]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgs,
 
     /// The file with the keys, where no configuration says [default: ./keys.db]
     #[arg(long, global = true, value_name = "FILE")]
@@ -192,26 +188,12 @@ struct Opened {
 impl Place {
     /// Finds the store: what the options say, then what the configuration says, then the default.
     fn open(&self) -> Result<Opened, Refusal> {
-        let default = Path::new(CONFIG);
-        let config = match &self.config {
-            Some(path) => Some(path.as_path()),
-            None => default.exists().then_some(default),
-        };
-        let loaded = match config {
-            Some(path) => Some(Config::read(path).map_err(|error| {
-                Refusal(
-                    format!("the configuration has errors:\n{error}"),
-                    exit::USAGE,
-                )
-            })?),
-            None => None,
-        };
         let (mut path, mut pepper) = (PathBuf::from("keys.db"), PathBuf::from("keys.pepper"));
         let (mut variable, mut control) = (None, PathBuf::from("stockade.sock"));
-        if let Some(loaded) = loaded {
-            let keys = loaded.config.api_keys;
+        if let Some(configured) = self.config.read()? {
+            let keys = configured.config.api_keys;
             (path, pepper, variable) = (keys.path, keys.pepper, keys.pepper_variable);
-            control = loaded.config.control;
+            control = configured.config.control;
         }
         if let Some(own) = &self.store {
             path.clone_from(own);

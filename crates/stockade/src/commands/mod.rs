@@ -5,6 +5,7 @@ mod audit;
 mod backup;
 mod call;
 mod callers;
+mod configuration;
 mod deploy;
 mod dev;
 mod doctor;

@@ -77,6 +77,24 @@ fn audit_log_has_what_was_refused_ended_and_changed_and_an_edit_is_found() {
     let all = String::from_utf8(all.stdout).unwrap();
     assert!(!all.contains("secret-path"), "{all}");
 
+    // The configuration says where it is, wherever the command is typed.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let config = server.path("stockade.yaml");
+    let by_config = |arguments: &[&str]| {
+        let config = ["--config", config.to_str().unwrap()];
+        audit(elsewhere.path(), &[arguments, &config].concat())
+    };
+    for arguments in [&["verify"][..], &["tail"]] {
+        assert!(by_config(arguments).status.success(), "{arguments:?}");
+    }
+    let found = by_config(&["search", "--json", "--event", "egress_refused"]);
+    assert_eq!(
+        found.stdout.iter().filter(|byte| **byte == b'\n').count(),
+        1
+    );
+    let both = by_config(&["verify", "./audit"]);
+    assert_eq!(both.status.code(), Some(2), "{both:?}");
+
     // It is whole, and nobody can make it say something else.
     let verified = audit(folder, &["verify"]);
     let text = String::from_utf8_lossy(&verified.stdout).into_owned();
