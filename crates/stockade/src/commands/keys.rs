@@ -439,12 +439,10 @@ fn record_json(record: &KeyRecord, now: SystemTime) -> Value {
 
 /// All keys as a table with aligned columns.
 fn table(records: &[KeyRecord], now: SystemTime) -> String {
-    let mut rows = vec![
-        [
-            "id", "name", "owner", "status", "scopes", "expires", "last use",
-        ]
-        .map(str::to_owned),
+    let head = [
+        "id", "name", "owner", "status", "scopes", "expires", "last use",
     ];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(records.iter().map(|record| {
         [
             record.id.to_string(),
@@ -455,20 +453,9 @@ fn table(records: &[KeyRecord], now: SystemTime) -> String {
             time(record.expires),
             time(record.last_used),
         ]
+        .to_vec()
     }));
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..7).map(width).collect();
-    let lines = rows.iter().map(|row| {
-        let cells = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    });
-    lines.collect::<Vec<_>>().join("\n")
+    output::table(&rows)
 }
 
 /// Text of an import or a command line, without what steers a terminal.

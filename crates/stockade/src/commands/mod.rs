@@ -39,6 +39,7 @@ mod top;
 mod types;
 mod units;
 mod usage;
+mod versions;
 
 pub(crate) use audit::{AUDIT_EXAMPLES, AuditArgs, audit};
 pub(crate) use backup::{
@@ -46,8 +47,7 @@ pub(crate) use backup::{
 };
 pub(crate) use call::{CallArgs, call, examples as call_examples};
 pub(crate) use deploy::{
-    DEPLOY_EXAMPLES, DeployArgs, ROLLBACK_EXAMPLES, RollbackArgs, VERSIONS_EXAMPLES, VersionsArgs,
-    deploy, rollback, versions,
+    DEPLOY_EXAMPLES, DeployArgs, ROLLBACK_EXAMPLES, RollbackArgs, deploy, rollback,
 };
 pub(crate) use dev::{DEV_EXAMPLES, DevArgs, dev};
 pub(crate) use doctor::{DoctorArgs, EXAMPLES as DOCTOR_EXAMPLES, doctor};
@@ -77,3 +77,4 @@ pub(crate) use top::{TOP_EXAMPLES, TopArgs, top};
 pub(crate) use types::{TYPES_EXAMPLES, TypesArgs, types};
 pub(crate) use units::{limit_of_memory, limit_of_time};
 pub(crate) use usage::{USAGE_EXAMPLES, UsageArgs, usage};
+pub(crate) use versions::{VERSIONS_EXAMPLES, VersionsArgs, versions};

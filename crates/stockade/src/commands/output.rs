@@ -143,6 +143,21 @@ pub(crate) fn plain(json: &str) -> Result<(), Failure> {
     }
 }
 
+/// Rows of cells as lines, each column as wide as its widest cell. Cells have no line breaks.
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..rows.first().map_or(0, Vec::len)).map(width).collect();
+    let lines = rows.iter().map(|row| {
+        let cells = row.iter().zip(&widths);
+        let cells = cells.map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 fn pretty(json: &str) -> Option<String> {
     let value: Value = serde_json::from_str(json).ok()?;
     let mut out = Vec::new();
