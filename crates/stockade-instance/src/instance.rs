@@ -12,11 +12,11 @@ use stockade_supervisor::{DebugSession, IsolateHandle, Supervisor};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::cron::run_crons;
+use crate::cron::{run_crons, run_once};
 use crate::error::FetchError;
 use crate::fetch;
 use crate::mirror::Mirror;
-use crate::observer::{MirrorEndReason, Observer, ScaleCause};
+use crate::observer::{CronOutcome, MirrorEndReason, Observer, ScaleCause};
 use crate::options::InstanceOptions;
 use crate::pool::{Pool, Readiness};
 use crate::reconciler::Reconciler;
@@ -147,6 +147,15 @@ impl Instance {
     /// Why no handler has it, or why the handler failed. The connection is closed where no handler has it.
     pub async fn connect(&self, pipe: Pipe, transport: Transport) -> Result<(), FetchError> {
         fetch::connect(&self.pool, pipe, transport).await
+    }
+
+    /// Calls `scheduled` of a mirror now, for this entry of `crons` and this time in milliseconds since 1970, whether or not
+    /// the clock calls it meanwhile. The run goes on, and its outcome reaches the observer, if the future is dropped.
+    pub async fn run_scheduled(&self, cron: &str, time: i64) -> CronOutcome {
+        let running = tokio::spawn(run_once(Arc::clone(&self.pool), cron.into(), time));
+        running.await.unwrap_or_else(|error| CronOutcome::Failed {
+            why: error.to_string(),
+        })
     }
 
     /// Takes no more requests, lets those that run come to their end, `waitUntil` included, and ends the

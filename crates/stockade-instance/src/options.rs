@@ -126,7 +126,7 @@ pub struct Recycle {
 /// When to call `scheduled`; UTC.
 #[derive(Debug, Clone)]
 pub struct Cron {
-    text: Arc<str>,
+    pub(crate) text: Arc<str>,
     pub(crate) times: croner::Cron,
 }
 
