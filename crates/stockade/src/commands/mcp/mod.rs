@@ -58,8 +58,9 @@ pub(crate) struct McpArgs {
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
 
-    /// Connect to the upstream servers, print what they offer, and exit
-    #[arg(long, requires = "config", conflicts_with = "listen")]
+    /// Connect to the upstream servers, print what they offer, and exit. With --listen, nothing listens, and keys or tokens
+    /// are read
+    #[arg(long, requires = "config")]
     check: bool,
 
     #[command(flatten)]
@@ -181,7 +182,9 @@ impl McpArgs {
     fn http(&self) -> Result<(HttpOptions, Option<Quotas>), Refusal> {
         if self.callers.keys.is_some() && self.listen.is_none() {
             return Err(Refusal(
-                "--keys is for clients over HTTP\n  fix: give --listen too".to_owned(),
+                "--keys is for clients over HTTP, and there is no --listen\n  \
+                 fix: give the address too, as --listen 127.0.0.1:7030; --check tries both and listens nowhere"
+                    .to_owned(),
                 exit::USAGE,
             ));
         }
