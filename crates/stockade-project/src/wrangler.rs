@@ -217,7 +217,8 @@ pub fn parse_wrangler(text: &str, is_toml: bool, name: &str) -> Result<Converted
         why: why.trim().to_owned(),
     };
     let read = if is_toml {
-        let table: toml::Table = toml::from_str(text).map_err(|error| syntax(error.to_string()))?;
+        let table: Result<toml::Table, _> = toml::from_str(text);
+        let table = table.map_err(|error| syntax(placed(&error, text)))?;
         serde_json::to_value(table).map_err(|error| syntax(error.to_string()))?
     } else {
         // JSON with comments and trailing commas, as of Visual Studio Code, and nothing else.
@@ -238,6 +239,24 @@ pub fn parse_wrangler(text: &str, is_toml: bool, name: &str) -> Result<Converted
         Value::Object(keys) => Ok(convert(keys)),
         _ => Err(syntax("it is not an object".to_owned())),
     }
+}
+
+/// An error of TOML with its place, and without the line, which may have a secret of `vars`.
+fn placed(error: &toml::de::Error, text: &str) -> String {
+    let message = error.message();
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let Some(before) = before else {
+        return message.to_owned();
+    };
+    let line = before.matches('\n').count() + 1;
+    let column = before
+        .rsplit('\n')
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .count()
+        + 1;
+    format!("{message} on line {line} column {column}")
 }
 
 fn convert(keys: Map<String, Value>) -> Converted {
@@ -557,6 +576,19 @@ cpu_ms = 50
         assert_eq!(site["code"], "./i.js");
         assert_eq!(site["env"]["A"], json!([1]));
         assert_eq!(site["urls"], json!(["localhost"]));
+    }
+
+    #[test]
+    fn error_of_toml_has_its_place_and_no_line_of_the_file() {
+        let text = "name = \"a\"\n[vars]\nTOKEN = \"hunter2\" hunter2\n";
+        let error = parse_wrangler(text, true, "w.toml")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("w.toml: ") && error.contains(" on line 3 column "),
+            "{error}"
+        );
+        assert!(!error.contains("hunter2"), "{error}");
     }
 
     #[test]
