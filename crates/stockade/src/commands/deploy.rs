@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use stockade_protocol::harmless_line;
 use stockade_serve::{AdminClient, AskError};
 
+use super::file::read_bytes;
 use super::guest::Refusal;
 use super::live::failed;
 use super::serve::{CONFIG, control};
@@ -155,7 +156,7 @@ impl Place {
                 client.map_err(|error| Refusal(error.to_string(), exit::USAGE))?
             }
             Some(path) => AdminClient::at_socket(Path::new(path)),
-            None => AdminClient::at_socket(&control(&self.config)),
+            None => AdminClient::at_socket(&control(&self.config)?),
         };
         Ok(Server { client, runtime })
     }
@@ -352,11 +353,7 @@ fn archive(path: &Path) -> Result<(&'static str, Vec<u8>), Refusal> {
         return Ok(("application/x-tar", bundle(path)?));
     };
     let wrong = |why: &dyn std::fmt::Display| failed(&format!("{}: {why}", path.display()));
-    let size = path.metadata().map_err(|error| wrong(&error))?.len();
-    if size > MAX_BUNDLE {
-        return Err(wrong(&format!("it has more than {} MiB", MAX_BUNDLE >> 20)));
-    }
-    let bytes = std::fs::read(path).map_err(|error| wrong(&error))?;
+    let bytes = read_bytes(path, MAX_BUNDLE).map_err(|error| wrong(&error))?;
     Ok((kind, bytes))
 }
 
@@ -400,14 +397,19 @@ fn bundle(folder: &Path) -> Result<Vec<u8>, Refusal> {
                     &"it is neither a file nor a folder: links are not followed",
                 ));
             }
-            let contents = std::fs::read(&path).map_err(|error| wrong(&path, &error))?;
-            let size = contents.len() as u64;
+            let size = entry
+                .metadata()
+                .map_err(|error| wrong(&path, &error))?
+                .len();
             left = left.checked_sub(size).ok_or_else(|| {
                 wrong(
                     folder,
                     &format!("its files have more than {} MiB", MAX_BUNDLE >> 20),
                 )
             })?;
+            // It may grow meanwhile.
+            let contents = read_bytes(&path, size).map_err(|error| wrong(&path, &error))?;
+            let size = contents.len() as u64;
             let mut header = tar::Header::new_gnu();
             header.set_size(size);
             header.set_mode(0o644);

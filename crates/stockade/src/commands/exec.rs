@@ -6,11 +6,12 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 use stockade::rpc::{ExportError, call_export, plain_json};
-use stockade::run::{NOT_JSON, Prelude, set_running};
+use stockade::run::{MAX_PRELUDE_BYTES, NOT_JSON, Prelude, set_running};
 use stockade::{ConsoleMode, ModuleFiles, Payload};
 
 use super::document::Done;
 use super::failure::Failure;
+use super::file::read_text;
 use super::guest::{GuestArgs, Guests, Refusal, read};
 use super::receipt::{Asked, ReceiptArgs};
 use super::recorded::RecordedArgs;
@@ -194,7 +195,7 @@ fn guests(args: &ExecArgs, list: &Value) -> Result<Guests, Refusal> {
 
 /// Reads and compiles what runs before the code. It is a part of the code that a receipt names.
 fn read_prelude(path: &Path, guests: &mut Guests) -> Result<Prelude, Refusal> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let text = read_text(path, MAX_PRELUDE_BYTES as u64).map_err(|error| {
         let message = format!("--prelude: {} cannot be read: {error}", path.display());
         Refusal(message, exit::FAILED)
     })?;

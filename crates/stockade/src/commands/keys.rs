@@ -1,6 +1,6 @@
 //! `stockade keys`: API keys are made, shown, rotated, revoked, and carried from one store to another.
 
-use std::io::{IsTerminal as _, Read as _};
+use std::io::{BufReader, IsTerminal as _, Read as _};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -349,16 +349,15 @@ fn verify(store: &Store, now: SystemTime, json: bool) -> Result<i32, Refusal> {
 }
 
 fn read_export(file: &Path) -> Result<Export, Refusal> {
-    let mut text = String::new();
-    let read = if file == Path::new("-") {
-        std::io::stdin().take(MAX_IMPORT).read_to_string(&mut text)
-    } else {
-        std::fs::File::open(file).and_then(|file| file.take(MAX_IMPORT).read_to_string(&mut text))
-    };
     let named = |error: &dyn std::fmt::Display| failed(&format!("{}: {error}", file.display()));
-    read.map_err(|error| named(&error))?;
+    let from: Box<dyn std::io::Read> = if file == Path::new("-") {
+        Box::new(std::io::stdin().lock())
+    } else {
+        Box::new(std::fs::File::open(file).map_err(|error| named(&error))?)
+    };
+    let from = BufReader::with_capacity(1 << 16, from.take(MAX_IMPORT));
     // It has the hashes of keys.
-    serde_json::from_str(&text).map_err(|error| named(&without_value(&error)))
+    serde_json::from_reader(from).map_err(|error| named(&without_value(&error)))
 }
 
 /// A key that was just made: alone on standard output, so that a script can take it.

@@ -13,6 +13,7 @@ mod document;
 mod exec;
 mod exit;
 mod failure;
+mod file;
 mod guest;
 mod init;
 mod inspect;

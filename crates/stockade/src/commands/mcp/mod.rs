@@ -20,6 +20,7 @@ use stockade_mcp::{
 
 use self::isolates::Isolates;
 use super::callers::CallerArgs;
+use super::file::read_text;
 use super::guest::{Level, Refusal, interrupted};
 use super::units::{bytes, duration, limit_of_memory};
 use super::{exit, output};
@@ -245,13 +246,7 @@ impl McpArgs {
 
 /// The tokens of a file. They are in no message.
 fn tokens(path: &Path) -> Result<Vec<Token>, Refusal> {
-    let size = std::fs::metadata(path).map(|file| file.len());
-    let text = size.and_then(|size| match size <= TOKEN_FILE_BYTES {
-        true => std::fs::read_to_string(path),
-        false => Err(std::io::Error::other(format!(
-            "it is larger than {TOKEN_FILE_BYTES} bytes"
-        ))),
-    });
+    let text = read_text(path, TOKEN_FILE_BYTES);
     let text = text.map_err(|error| usage(&format!("cannot read {}: {error}", path.display())))?;
     let lines: Vec<&str> = text
         .lines()
