@@ -61,7 +61,7 @@ pub(crate) use limits::{EXAMPLES as LIMITS_EXAMPLES, LimitsArgs, limits};
 pub(crate) use logs::{LOGS_EXAMPLES, LogsArgs, logs};
 pub(crate) use mcp::{MCP_EXAMPLES, McpArgs, mcp};
 pub(crate) use meant::{code as meant_code, command as meant_command};
-pub(crate) use output::{complain, print};
+pub(crate) use output::{complain, note, print};
 pub(crate) use profile::{EXAMPLES as PROFILE_EXAMPLES, ProfileArgs, profile};
 pub(crate) use receipt::{
     RECEIPT_EXAMPLES, ReceiptKeyArgs, VERIFY_EXAMPLES, VerifyArgs, receipt_key, verify,
