@@ -362,7 +362,7 @@ def type_command(shell, command):
         watched, right = f"timeout 2 {typed}", {124}
         if typed.startswith("stockade top"):
             # It wants a terminal, and may end with its input, which has an end here.
-            watched, right = f"script --quiet --return --command 'timeout --foreground 2 {typed}' /dev/null", {0, 124}
+            watched, right = f"env TERM=xterm script --quiet --return --command 'timeout --foreground 2 {typed}' /dev/null", {0, 124}
         status, printed = shell.run(f"timeout 20 {watched}")
         return None if status in right else f"ended with {status}: {printed[-500:]}"
     status, printed = shell.run(command)

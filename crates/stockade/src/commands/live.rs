@@ -216,6 +216,12 @@ impl Document {
             metrics: client.json(Method::GET, &history(10), None).await?,
         })
     }
+
+    /// Whether all instances are ready.
+    pub(crate) fn is_ready(&self) -> bool {
+        let all = self.instances["instances"].as_array();
+        all.is_some_and(|all| all.iter().all(|one| one["ready"] == true))
+    }
 }
 
 /// Cells in columns: the first column to the left, the others to the right, each as wide as its widest cell.

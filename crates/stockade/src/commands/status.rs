@@ -36,12 +36,12 @@ pub(crate) struct StatusArgs {
 
 /// Runs `status` and gives the exit code.
 pub(crate) fn status(args: &StatusArgs) -> Result<i32, Refusal> {
-    let client = args.server.client();
+    let client = args.server.client()?;
     if args.json {
         let document = run(async { Document::ask(&client).await.map_err(|error| failed(&error)) })?;
         let text = serde_json::to_string(&document).map_err(|error| failed(&error))?;
         output::value(&text)?;
-        return Ok(exit::DONE);
+        return Ok(code(document.is_ready()));
     }
     let overview = run(async {
         Overview::ask(&client, 10)
@@ -50,7 +50,11 @@ pub(crate) fn status(args: &StatusArgs) -> Result<i32, Refusal> {
     })?;
     output::say(&text(&overview));
     let ready = overview.instances.iter().all(|instance| instance.ready);
-    Ok(if ready { exit::DONE } else { exit::FAILED })
+    Ok(code(ready))
+}
+
+fn code(ready: bool) -> i32 {
+    if ready { exit::DONE } else { exit::FAILED }
 }
 
 /// The first lines: the server itself.

@@ -544,5 +544,6 @@ fn share_that_cannot_be_served_is_not_ready() {
             !ready && text.contains("(0 requests, 0 errors, not ready)"),
             "{text}"
         );
+        assert!(!command(server.folder.path(), &["status", "--json"]).0);
     });
 }
