@@ -78,7 +78,7 @@ pub struct AdminResponse {
 pub enum AskError {
     /// Nobody listens.
     #[error(
-        "no server listens on {path} ({source})\n  fix: start `stockade serve`, or name its socket with --control"
+        "no server listens on {path} ({source})\n  fix: start `stockade serve`, or name the configuration file of a server that runs"
     )]
     NoServer {
         /// Where.

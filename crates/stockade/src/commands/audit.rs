@@ -1,11 +1,12 @@
 //! `stockade audit`: verifies, searches and follows an audit log.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
-use stockade_audit::{Filter, Line, Lines, PublicKey, verify};
+use stockade_audit::{AuditError, Filter, Line, Lines, PublicKey, verify};
 use stockade_protocol::harmless;
 
 use super::configuration::{ConfigArgs, Configured};
@@ -164,8 +165,24 @@ fn moment(text: &str) -> Result<SystemTime, String> {
     })
 }
 
-fn failed(error: &dyn std::fmt::Display) -> Refusal {
-    Refusal(error.to_string(), exit::FAILED)
+/// What is wrong with a log, or that there is none.
+fn why(folder: &Path, error: &AuditError) -> String {
+    let is_missing =
+        matches!(error, AuditError::File { source, .. } if source.kind() == ErrorKind::NotFound);
+    match is_missing {
+        true if !folder.is_dir() => format!(
+            "{}: there is no such folder, and so no audit log\n  fix: name the folder of the log, or the configuration with --config",
+            folder.display()
+        ),
+        true => format!(
+            "{error}\n  fix: name the folder of an audit log; --key names the public key of `verify`"
+        ),
+        false => error.to_string(),
+    }
+}
+
+fn failed(folder: &Path, error: &AuditError) -> Refusal {
+    Refusal(why(folder, error), exit::FAILED)
 }
 
 /// Runs `audit` and gives the exit code.
@@ -197,7 +214,7 @@ fn check(folder: &Path, args: &VerifyArgs) -> Result<i32, Refusal> {
                 "unsigned": found.unsigned,
                 "partial": found.partial,
             }),
-            Err(error) => serde_json::json!({ "ok": false, "error": error.to_string() }),
+            Err(error) => serde_json::json!({ "ok": false, "error": why(folder, error) }),
         };
         output::say(&document.to_string());
         return Ok(if result.is_ok() {
@@ -206,7 +223,7 @@ fn check(folder: &Path, args: &VerifyArgs) -> Result<i32, Refusal> {
             exit::FAILED
         });
     }
-    let found = result.map_err(|error| failed(&error))?;
+    let found = result.map_err(|error| failed(folder, &error))?;
     let mut text = format!(
         "{}: whole: lines {} to {} in {} files, {} checkpoints",
         folder.display(),
@@ -234,7 +251,7 @@ fn check(folder: &Path, args: &VerifyArgs) -> Result<i32, Refusal> {
 fn search(folder: &Path, wanted: &Wanted) -> Result<i32, Refusal> {
     let filter = wanted.filter();
     let mut lines = Lines::of(folder);
-    while let Some(line) = lines.next_line().map_err(|error| failed(&error))? {
+    while let Some(line) = lines.next_line().map_err(|error| failed(folder, &error))? {
         if filter.wants(&line) {
             print(&line, wanted.json)?;
         }
@@ -246,7 +263,7 @@ fn tail(folder: &Path, args: &TailArgs) -> Result<i32, Refusal> {
     let filter = args.wanted.filter();
     let mut lines = Lines::of(folder);
     let mut last = std::collections::VecDeque::new();
-    while let Some(line) = lines.next_line().map_err(|error| failed(&error))? {
+    while let Some(line) = lines.next_line().map_err(|error| failed(folder, &error))? {
         if filter.wants(&line) {
             last.push_back(line);
             if last.len() > args.lines as usize {
@@ -259,7 +276,7 @@ fn tail(folder: &Path, args: &TailArgs) -> Result<i32, Refusal> {
     }
     if args.follow {
         let mut lines = lines.follow();
-        while let Some(line) = lines.next_line().map_err(|error| failed(&error))? {
+        while let Some(line) = lines.next_line().map_err(|error| failed(folder, &error))? {
             if filter.wants(&line) {
                 print(&line, args.wanted.json)?;
             }

@@ -22,6 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::guest::Refusal;
 use super::live::{ServerArgs, failed, run};
+use super::units::address;
 use super::{exit, output};
 
 pub(crate) const INSPECT_EXAMPLES: &str = "\
@@ -48,7 +49,7 @@ pub(crate) struct InspectArgs {
     instance: Option<String>,
 
     /// Where debuggers connect: an address of this machine, and a port or 0 for any
-    #[arg(long, value_name = "HOST:PORT", default_value_t = LISTEN)]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address, default_value_t = LISTEN)]
     listen: SocketAddr,
 
     #[command(flatten)]
@@ -131,7 +132,7 @@ pub(crate) fn inspect(args: &InspectArgs) -> Result<i32, Refusal> {
         return Err(Refusal(message, exit::USAGE));
     }
     run(async {
-        let client = args.server.client();
+        let client = args.server.client()?;
         let mut mirrors = wanted(&client, args).await?;
         let mut interrupted = signal(SignalKind::interrupt()).map_err(|error| failed(&error))?;
         let mut terminated = signal(SignalKind::terminate()).map_err(|error| failed(&error))?;

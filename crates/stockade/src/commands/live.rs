@@ -28,11 +28,11 @@ pub(crate) struct ServerArgs {
 }
 
 impl ServerArgs {
-    pub(crate) fn client(&self) -> AdminClient {
-        match &self.control {
+    pub(crate) fn client(&self) -> Result<AdminClient, Refusal> {
+        Ok(match &self.control {
             Some(path) => AdminClient::at_socket(path),
-            None => AdminClient::at_socket(&control(&self.config)),
-        }
+            None => AdminClient::at_socket(&control(&self.config)?),
+        })
     }
 }
 

@@ -62,7 +62,7 @@ pub(crate) fn logs(args: &LogsArgs) -> Result<i32, Refusal> {
     let out = std::io::stdout();
     let colours = (!args.json && out.is_terminal()).then(|| style::wanted(&out));
     run(async {
-        let response = args.server.client().send(Method::GET, &path, None).await;
+        let response = args.server.client()?.send(Method::GET, &path, None).await;
         let mut events = Events::new(response.map_err(|error| failed(&error))?);
         while let Some((event, data)) = events.next().await? {
             let text = match (&*event, colours) {

@@ -173,7 +173,11 @@ impl ReceiptArgs {
 
 /// Opens the signing key, or makes it, with its public half next to it.
 fn open_key(path: &Path) -> Result<SigningKey, Refusal> {
-    let key = SigningKey::open(path).map_err(failed)?;
+    let key = SigningKey::open(path).map_err(|error| {
+        failed(format!(
+            "the key of receipts can be neither read nor made: {error}"
+        ))
+    })?;
     let public = path.with_extension("pub");
     if !public.exists() {
         std::fs::write(&public, key.public().to_hex() + "\n")

@@ -22,7 +22,7 @@ use self::isolates::Isolates;
 use super::callers::CallerArgs;
 use super::file::read_text;
 use super::guest::{Level, Refusal, interrupted};
-use super::units::{bytes, duration, limit_of_memory};
+use super::units::{address, bytes, duration, limit_of_memory};
 use super::{exit, output};
 use crate::version::VERSION;
 
@@ -56,7 +56,7 @@ pub(crate) struct McpArgs {
     config: Option<PathBuf>,
 
     /// Listen here for clients over HTTP, in place of standard input and output
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     listen: Option<SocketAddr>,
 
     /// Connect to the upstream servers, print what they offer, and exit. With --listen, nothing listens, and keys or tokens
