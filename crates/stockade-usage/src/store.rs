@@ -160,6 +160,10 @@ fn failure(path: &Path, error: rusqlite::Error) -> StoreError {
         SqliteFault::DiskFull => StoreError::DiskFull { path },
         SqliteFault::Busy => StoreError::Busy { path },
         SqliteFault::NotADatabase => StoreError::NotAStore { path, why: "" },
+        SqliteFault::Other(_) if path.is_dir() => StoreError::NotAStore {
+            path,
+            why: ": it is a folder",
+        },
         SqliteFault::Other(source) => StoreError::Sqlite { path, source },
     }
 }
@@ -219,7 +223,8 @@ impl Store {
     /// # Errors
     /// When there is no such file, it cannot be opened, or it is another kind of file.
     pub fn open_to_read(path: &Path) -> Result<Self, StoreError> {
-        if !path.exists() {
+        // One that this user may not look for is reported when it is opened.
+        if !path.try_exists().unwrap_or(true) {
             return Err(StoreError::Missing {
                 path: path.to_owned(),
             });

@@ -110,6 +110,10 @@ pub(super) fn failure(path: &Path, error: rusqlite::Error) -> StoreError {
         SqliteFault::DiskFull => StoreError::DiskFull { path },
         SqliteFault::Busy => StoreError::Busy { path },
         SqliteFault::NotADatabase => StoreError::NotAStore { path, why: "" },
+        SqliteFault::Other(_) if path.is_dir() => StoreError::NotAStore {
+            path,
+            why: ": it is a folder",
+        },
         SqliteFault::Other(source) => StoreError::Sqlite { path, source },
     }
 }

@@ -72,7 +72,9 @@ pub struct HttpOptions {
 #[derive(Debug, Error)]
 pub enum HttpServerError {
     /// The address cannot be listened at.
-    #[error("cannot listen at {address}: {error}")]
+    #[error(
+        "cannot listen at {address}: {error}\n  fix: end the process that listens there, or choose another address"
+    )]
     Bind {
         /// The address.
         address: SocketAddr,

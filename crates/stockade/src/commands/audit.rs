@@ -120,7 +120,6 @@ struct Wanted {
 #[derive(Args)]
 struct Place {
     /// The log's folder [default: what the configuration says, or ./audit without a configuration]
-    #[arg(conflicts_with = "config")]
     folder: Option<PathBuf>,
 }
 
@@ -128,6 +127,11 @@ impl Place {
     /// Finds the folder: what the command line says, then what the configuration says, then the default.
     fn find(&self, config: &ConfigArgs) -> Result<PathBuf, Refusal> {
         if let Some(folder) = &self.folder {
+            if config.is_named() {
+                let message =
+                    "the folder and --config may name two logs\n  fix: leave out one of them";
+                return Err(Refusal(message.to_owned(), exit::USAGE));
+            }
             return Ok(folder.clone());
         }
         let Some(Configured { path, config }) = config.read()? else {
@@ -167,8 +171,15 @@ fn moment(text: &str) -> Result<SystemTime, String> {
 
 /// What is wrong with a log, or that there is none.
 fn why(folder: &Path, error: &AuditError) -> String {
-    let is_missing =
-        matches!(error, AuditError::File { source, .. } if source.kind() == ErrorKind::NotFound);
+    let is_missing = match error {
+        AuditError::File { source, .. } => {
+            matches!(
+                source.kind(),
+                ErrorKind::NotFound | ErrorKind::NotADirectory
+            )
+        }
+        _ => false,
+    };
     match is_missing {
         true if !folder.is_dir() => format!(
             "{}: there is no such folder, and so no audit log\n  fix: name the folder of the log, or the configuration with --config",

@@ -25,6 +25,11 @@ pub(super) struct Configured {
 }
 
 impl ConfigArgs {
+    /// Whether the command line names a file.
+    pub(super) fn is_named(&self) -> bool {
+        self.config.is_some()
+    }
+
     /// Reads the file that was named, or the default one if it exists.
     ///
     /// # Errors

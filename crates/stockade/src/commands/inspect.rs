@@ -176,14 +176,19 @@ async fn wanted(
         |instance: &&Instance| (args.instance.as_ref()).is_none_or(|name| instance.name == *name);
     let chosen: Vec<&Instance> = all.instances.iter().filter(named).collect();
     if !chosen.iter().any(|instance| instance.inspect) {
+        let fix = "set `inspect: true` in the configuration of an instance";
         let what = match (&args.instance, chosen.is_empty()) {
-            (Some(name), true) => format!("there is no instance {name:?}"),
-            (Some(name), false) => format!("the instance {name:?} cannot be debugged"),
-            (None, _) => "no instance can be debugged".to_owned(),
+            (Some(name), true) => {
+                let names: Vec<&str> = all.instances.iter().map(|one| &*one.name).collect();
+                let names = names.join(", ");
+                format!("there is no instance {name:?}\n  fix: name one of {names}")
+            }
+            (Some(name), false) => {
+                format!("the instance {name:?} cannot be debugged\n  fix: {fix}")
+            }
+            (None, _) => format!("no instance can be debugged\n  fix: {fix}"),
         };
-        return Err(failed(&format!(
-            "{what}\n  fix: set `inspect: true` in the configuration of one"
-        )));
+        return Err(failed(&what));
     }
     let mut found = BTreeMap::new();
     for instance in chosen.into_iter().filter(|instance| instance.inspect) {

@@ -317,7 +317,7 @@ fn verify(store: &Store, now: SystemTime, json: bool) -> Result<i32, Refusal> {
     }
     let mut text = String::new();
     let read = std::io::stdin().take(4096).read_to_string(&mut text);
-    read.map_err(|error| failed(&error))?;
+    read.map_err(|error| failed(&format!("cannot read a key from standard input: {error}")))?;
     let known = match ApiKey::parse(text.trim()) {
         Ok(key) => store.verify(&key, now).map_err(|error| failed(&error))?,
         Err(error) if !json => return Err(failed(&format!("this is no API key: {error}"))),
@@ -357,7 +357,12 @@ fn read_export(file: &Path) -> Result<Export, Refusal> {
     };
     let from = BufReader::with_capacity(1 << 16, from.take(MAX_IMPORT));
     // It has the hashes of keys.
-    serde_json::from_reader(from).map_err(|error| named(&without_value(&error)))
+    serde_json::from_reader(from).map_err(|error| {
+        let why = without_value(&error);
+        named(&format_args!(
+            "{why}\n  fix: take what `stockade keys export` prints"
+        ))
+    })
 }
 
 /// A key that was just made: alone on standard output, so that a script can take it.

@@ -4,7 +4,8 @@ use std::io::IsTerminal as _;
 
 use clap::Args;
 use http::Method;
-use stockade_serve::{AdminResponse, show_line};
+use serde_json::Value;
+use stockade_serve::{AdminClient, AdminResponse, show_line};
 
 use super::guest::Refusal;
 use super::live::{ServerArgs, failed, run};
@@ -62,7 +63,11 @@ pub(crate) fn logs(args: &LogsArgs) -> Result<i32, Refusal> {
     let out = std::io::stdout();
     let colours = (!args.json && out.is_terminal()).then(|| style::wanted(&out));
     run(async {
-        let response = args.server.client()?.send(Method::GET, &path, None).await;
+        let client = args.server.client()?;
+        if let Some(name) = &args.instance {
+            warn_of_unknown(&client, name).await?;
+        }
+        let response = client.send(Method::GET, &path, None).await;
         let mut events = Events::new(response.map_err(|error| failed(&error))?);
         while let Some((event, data)) = events.next().await? {
             let text = match (&*event, colours) {
@@ -80,6 +85,19 @@ pub(crate) fn logs(args: &LogsArgs) -> Result<i32, Refusal> {
         }
         Ok(exit::DONE)
     })
+}
+
+/// Says that there is no such instance now. The log may have lines of one that was there before.
+async fn warn_of_unknown(client: &AdminClient, name: &str) -> Result<(), Refusal> {
+    let all: Value = client
+        .json(Method::GET, "/v1/instances", None)
+        .await
+        .map_err(|error| failed(&error))?;
+    let mut all = all["instances"].as_array().into_iter().flatten();
+    if !all.any(|one| one["name"] == name) {
+        output::print_diagnostics(&format!("warning: there is no instance {name:?} now"));
+    }
+    Ok(())
 }
 
 /// Server-sent events (<https://html.spec.whatwg.org/#parsing-an-event-stream>), as the admin API writes them.

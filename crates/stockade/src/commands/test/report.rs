@@ -312,11 +312,11 @@ impl Reporter {
                         .filter(|(n, _)| *n > 0)
                         .map(|(n, what)| format!("{n} {what}")),
                 );
-                if is_good && !has_run && self.left_out == 0 {
-                    parts = vec!["there is no test in these files".to_owned()];
-                }
                 let took = self.began.elapsed().as_millis();
-                let line = format!("{} in {took} ms", parts.join(", "));
+                let line = match is_good && !has_run && self.left_out == 0 {
+                    true => "there is no test in these files".to_owned(),
+                    false => format!("{} in {took} ms", parts.join(", ")),
+                };
                 let line = if is_good {
                     self.style.good(&line)
                 } else {
