@@ -384,7 +384,9 @@ function start(settings = op_guest_settings()) {
     runs = true;
     ObjectDefineProperty(globalThis, "tools", core.propReadOnly(tools));
   }
-  const console = settings.console ? guestConsole.capturing(settings.consoleWhole) : guestConsole.silent();
+  const prints = settings.console || settings.inspect;
+  const console = prints ? guestConsole.capturing(settings.consoleWhole) : guestConsole.silent();
+  if (settings.inspect) guestConsole.debugged();
   ObjectDefineProperty(globalThis, "console", core.propNonEnumerable(console));
   if (!settings.sharedArrayBuffer) hideSharedArrayBuffer(globalThis);
   if (settings.timerPrecisionUs > 1000) coarsenDate(settings.timerPrecisionUs / 1000);

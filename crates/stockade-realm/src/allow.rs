@@ -118,6 +118,7 @@ const OPS: &[&str] = &[
     "op_guest_chunk",
     "op_guest_collect",
     "op_guest_console",
+    "op_guest_console_call",
     "op_guest_console_piece",
     "op_guest_control",
     "op_guest_failed",

@@ -42,6 +42,7 @@ deno_core::extension!(
         guest::op_guest_reply,
         guest::op_guest_uncaught,
         guest::op_guest_console,
+        guest::op_guest_console_call,
         guest::op_guest_console_piece,
         guest::op_guest_settings,
         html::op_html_change,

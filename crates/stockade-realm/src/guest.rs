@@ -229,6 +229,41 @@ pub(crate) fn op_guest_console_piece(
     Ok(())
 }
 
+/// Calls a method of the console, and with the array that it gives the engine's method, which sends debuggers what they show. Arguments: the
+/// method, the engine's method, and those of the guest. The engine reports the innermost JavaScript as the place of a call, so
+/// that no script of the realm may be between the guest and this.
+#[op2(reentrant)]
+pub(crate) fn op_guest_console_call<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    state: Rc<std::cell::RefCell<OpState>>,
+    #[varargs] args: Option<&v8::FunctionCallbackArguments<'s>>,
+) -> v8::Local<'s, v8::Value> {
+    let undefined: v8::Local<'s, v8::Value> = v8::undefined(scope).into();
+    let Some(args) = args else { return undefined };
+    let functions = (
+        v8::Local::<v8::Function>::try_from(args.get(0)),
+        v8::Local::<v8::Function>::try_from(args.get(1)),
+    );
+    let (Ok(own), Ok(engine)) = functions else {
+        return undefined;
+    };
+    let given: Vec<_> = (2..args.length()).map(|at| args.get(at)).collect();
+    // What it throws is the guest's to catch.
+    let shown = own.call(scope, undefined, &given);
+    let shown = shown.and_then(|shown| v8::Local::<v8::Array>::try_from(shown).ok());
+    let Some(shown) = shown else { return undefined };
+    let port = port(&state.borrow());
+    if port.shows_debugger() {
+        let shown: Option<Vec<_>> = (0..shown.length())
+            .map(|at| shown.get_index(scope, at))
+            .collect();
+        if let Some(shown) = shown {
+            engine.call(scope, undefined, &shown);
+        }
+    }
+    undefined
+}
+
 /// By the engine's JSON parser, as all data comes: a number of any size is a number.
 #[op2]
 pub(crate) fn op_guest_settings<'s>(

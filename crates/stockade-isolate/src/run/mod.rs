@@ -99,8 +99,8 @@ pub(crate) async fn run(
         },
     };
     let entered = guard.enter();
-    let port = Rc::new(Port::new(Rc::clone(&guest)));
-    match realm.start(Rc::clone(&port), guest.options()) {
+    let port = Rc::new(Port::new(Rc::clone(&guest), debuggers.clone()));
+    match realm.start(Rc::clone(&port), guest.options(), debuggers.is_some()) {
         Ok(()) => {
             if let Some(debuggers) = debuggers.clone().filter(|_| lets_in) {
                 debug::let_in(&mut realm.runtime, &guest, debuggers);

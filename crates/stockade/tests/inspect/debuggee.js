@@ -13,7 +13,26 @@ const paused = await create("paused");
 const second = await create("second");
 const left = await create("left");
 const destroyed = await create("destroyed");
+const talks = await create("talks", { console: "event" });
+talks.on("console", ({ level, text }) => {
+  if (level === "warn") console.log(`talks printed ${text}`);
+});
 const busy = await create("busy", { wallLimitMs: 0 });
+
+const talk = `// A guest
+let runs = 0;
+const shown = { get side() { return ++runs; }, toString: () => 'text ' + ++runs, deep: { deeper: [1, { deepest: 'found' }] } };
+function inner() {
+  console.log('an object', shown, 42);
+}
+inner();
+console.warn('%s of 100%%', shown, { rest: true });
+console.count('times');
+console.error('x'.repeat(1e6));
+console.table([{ a: 1 }]);
+console.assert(false, 'no');
+const { log } = console;
+[runs, typeof log.prototype, String(log), log.name].join()`;
 
 const keepAlive = setInterval(() => {}, 1000);
 
@@ -27,6 +46,8 @@ globalThis.steps = {
   hold: () => void say("destroyed", destroyed.evaluate("debugger; 'went on'")),
   destroy: () => destroyed.destroy(),
   loop: () => void say("busy", busy.evaluate("for (;;);")),
+  talk: () => void say("talked", talks.evaluate(talk)),
+  flood: () => void say("flooded", talks.evaluate("for (let at = 0; at < 2500; at++) log({ at }); console.trace('end')")),
   end() {
     clearInterval(keepAlive);
     sandbox.shutdown();
