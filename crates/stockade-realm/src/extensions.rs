@@ -6,6 +6,7 @@ use std::sync::Arc;
 use deno_core::{Extension, ExtensionFileSource, OpDecl};
 
 use crate::allow;
+use crate::blob;
 use crate::guest;
 use crate::html;
 use crate::payload::{self, Parts};
@@ -33,6 +34,7 @@ deno_core::extension!(
     stockade_realm,
     deps = [deno_webidl, deno_web, deno_crypto, deno_fetch, stockade_payload],
     ops = [
+        blob::op_guest_blob_read,
         guest::op_guest_send,
         guest::op_guest_control,
         guest::op_guest_chunk,

@@ -8,6 +8,7 @@
 //! Deliberately absent: running anything. The crate `stockade-isolate` does that.
 
 mod allow;
+mod blob;
 mod clock;
 mod extensions;
 mod guest;
