@@ -129,10 +129,10 @@ fn debug_isolates_of(level: &str) {
             "looked into: found",
             "warning %s | text 1 of 100% | rest boolean",
             "info times: 1",
-            "error 65568",
+            "error 65563",
             "table 0 object",
             "assert no",
-            "flood of 2500 then trace while objects of before are gone: x",
+            "flood of 2500 then trace while objects of before are gone: Could not find object with given id",
             "socket closed with 1001",
             "socket closed with 1001",
             "host, isolate #0 paused, isolate #1 second, isolate #2 left, \
@@ -151,6 +151,7 @@ fn debug_isolates_of(level: &str) {
         [
             "busy failed: isolate #5 ended before it replied: cpu_limit_exceeded (cpuLimitMs 100, at evaluate#1:1:1)",
             "destroyed failed: isolate #3 ended before it replied: destroyed",
+            "flooded undefined",
             "left went on",
             "paused 42",
             "second 42",

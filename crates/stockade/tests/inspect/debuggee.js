@@ -13,9 +13,9 @@ const paused = await create("paused");
 const second = await create("second");
 const left = await create("left");
 const destroyed = await create("destroyed");
-const talks = await create("talks", { console: "event" });
-talks.on("console", ({ level, text }) => {
-  if (level === "warn") console.log(`talks printed ${text}`);
+const talks = await create("talks", { console: "event", cpuLimitMs: 0, wallLimitMs: 0 });
+talks.onSystem("console", ({ level, text }) => {
+  if (level === "warn" && text.startsWith("text ")) console.log(`talks printed ${text}`);
 });
 const busy = await create("busy", { wallLimitMs: 0 });
 

@@ -362,10 +362,9 @@ export default {
         assert_eq!(frame["functionName"], "greet");
         let number = |name: &str| frame[name].as_i64().unwrap();
         let map = script["params"]["sourceMapURL"].as_str().unwrap();
-        assert_eq!(
-            written(map, number("lineNumber"), number("columnNumber")),
-            9
-        );
+        let (line, column) = (number("lineNumber"), number("columnNumber"));
+        assert!(line < 8, "{line}");
+        assert_eq!(written(map, line, column), 8);
         let caller = &called["stackTrace"]["callFrames"][1];
         assert_eq!(caller["functionName"], "fetch");
 
