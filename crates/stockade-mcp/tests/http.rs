@@ -207,7 +207,8 @@ async fn answer_is_read_again_after_its_stream_broke_and_its_run_ended() {
     let client = Client::connect(address, "").await;
     let run = json!({ "code": "wait for the limit", "session": "s", "timeoutMs": 300 });
     let mut broken = client.call("run_code", run).await;
-    let begun = broken.until("begun").await;
+    // The number of an event stands behind it.
+    let begun = broken.until("id: 1/").await;
     let event = begun
         .lines()
         .filter_map(|line| line.strip_prefix("id: "))
