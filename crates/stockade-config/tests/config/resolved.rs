@@ -276,7 +276,7 @@ fn a_thousand_sites_are_read_quickly() {
     assert_eq!(good(&text).config.instances.len(), 1000);
     // A debug build takes a tenth of it.
     assert!(
-        begun.elapsed() < Duration::from_secs(10),
+        begun.elapsed() < Duration::from_secs(60),
         "{:?}",
         begun.elapsed()
     );

@@ -484,7 +484,7 @@ async fn streams_beyond_the_limit_are_refused() {
 #[tokio::test]
 async fn client_that_opens_no_window_is_cut_off() {
     let limits = Limits {
-        stall_timeout: Duration::from_millis(300),
+        stall_timeout: Duration::from_secs(1),
         ..Limits::default()
     };
     let server = Server::limited(
@@ -547,7 +547,7 @@ async fn client_with_small_windows_may_load_much() {
 #[tokio::test]
 async fn idle_connection_gets_goaway() {
     let limits = Limits {
-        idle_timeout: Duration::from_millis(300),
+        idle_timeout: Duration::from_secs(1),
         ..Limits::default()
     };
     let server = Server::limited(hello, limits).await;

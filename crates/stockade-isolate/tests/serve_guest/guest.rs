@@ -17,7 +17,7 @@ use stockade_supervisor::{Event, EventQueue, IsolateHandle, IsolationBackend, Su
 pub(crate) type Work = Pin<Box<dyn Future<Output = Result<(), Failed>>>>;
 
 /// Nothing takes as long as this.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Runs a test on an event loop of its own.
 pub(crate) fn run(work: Work) -> Result<(), Failed> {
