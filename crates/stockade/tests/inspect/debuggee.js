@@ -1,7 +1,7 @@
 // A host with isolates that a debugger pauses; `steps` are called by the debugger.
 
 const sandbox = new V8Sandbox();
-const limits = { cpuLimitMs: 100, wallLimitMs: 300, isolation: Deno.args[0] };
+const limits = { cpuLimitMs: 200, wallLimitMs: 1000, isolation: Deno.args[0] };
 const create = (name, more) => sandbox.createIsolate({ name, ...limits, ...more });
 const say = (name, reply) =>
   reply.then(

@@ -66,11 +66,11 @@ console.log("host says", (await evaluate("typeof V8Sandbox + ' ' + 6 * 7")).valu
   await evaluate("steps.pause()");
   const { callFrames } = await session.event("Debugger.paused");
   // Longer than both limits: that they wait meanwhile is what this is about.
-  await sleep(600);
+  await sleep(1500);
   const { callFrameId } = callFrames[0];
   const { result } = await session.send("Debugger.evaluateOnCallFrame", {
     callFrameId,
-    expression: "const end = Date.now() + 250; while (Date.now() < end); before",
+    expression: "const end = Date.now() + 500; while (Date.now() < end); before",
   });
   console.log("before is", result.value);
   await session.send("Debugger.resume");
@@ -99,7 +99,7 @@ console.log("host says", (await evaluate("typeof V8Sandbox + ' ' + 6 * 7")).valu
   await session.send("Debugger.enable");
   await evaluate("steps.leave()");
   await session.event("Debugger.paused");
-  await sleep(400);
+  await sleep(1200);
   await session.close();
 }
 {

@@ -100,7 +100,7 @@ impl Keyed {
         let mut stream = self.server.connect();
         let text = request("localhost", &bearer(key), &body.to_string());
         stream.write_all(text.as_bytes()).unwrap();
-        let soon = Duration::from_millis(100);
+        let soon = Duration::from_millis(500);
         stream.set_read_timeout(Some(soon)).unwrap();
         let answered = stream.read_exact(&mut [0]);
         assert!(answered.is_err(), "it takes long");

@@ -28,7 +28,7 @@ export default {
 fn start() -> Server {
     let config = format!(
         "{PLAIN}admin: {{listen: \"127.0.0.1:0\"}}\naudit: {{folder: ./audit}}\ninstances:\n  \
-         site: {{code: ./a.ts, urls: [\"/*\"], inspect: true, limits: {{cpu: 200ms, wall: 400ms, timeout: 1m}}}}\n  \
+         site: {{code: ./a.ts, urls: [\"/*\"], inspect: true, limits: {{cpu: 500ms, wall: 1s, timeout: 1m}}}}\n  \
          closed: {{code: ./a.ts, urls: [closed.localhost]}}\n"
     );
     Server::start(&config, &[("a.ts", CODE)])
@@ -131,7 +131,7 @@ fn mirror_is_paused_read_and_resumed_and_its_clocks_stand_meanwhile() {
         let frame = &paused["params"]["callFrames"][0];
         assert_eq!(mirror(&server).await["debugged"], true);
         // Longer than the limits of CPU time and of elapsed time: that they stand is what this is about.
-        let expression = "const end = Date.now() + 600; while (Date.now() < end); answer + 1";
+        let expression = "const end = Date.now() + 1500; while (Date.now() < end); answer + 1";
         let of = json!({ "callFrameId": frame["callFrameId"], "expression": expression });
         let value = debugger.send("Debugger.evaluateOnCallFrame", of).await;
         assert_eq!(value["result"]["value"], 43);

@@ -297,7 +297,7 @@ fn failures_of_tests_name_their_place_and_limits_end_a_file_alone() {
     let at = |arguments: &[&str]| {
         run(
             folder.path(),
-            &[&["test", "--cpu-limit", "300ms"], arguments].concat(),
+            &[&["test", "--cpu-limit", "1s"], arguments].concat(),
         )
     };
     let output = at(&["--json"]);
@@ -340,7 +340,7 @@ fn failures_of_tests_name_their_place_and_limits_end_a_file_alone() {
         loops["tests"][0]["error"]["message"]
             .as_str()
             .unwrap()
-            .contains("cpuLimitMs 300"),
+            .contains("cpuLimitMs 1000"),
         "{loops}"
     );
     assert!(

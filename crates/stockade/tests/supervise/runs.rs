@@ -57,7 +57,7 @@ fn run_errors_have_kind_and_place_at_each_level() {
     let server = Server::start();
     let mut client = server.client();
     for level in LEVELS {
-        let options = json!({ "level": level, "cpu": "500ms", "memory": "16mb", "timeout": "20s" });
+        let options = json!({ "level": level, "cpu": "2s", "memory": "16mb", "timeout": "20s" });
         let sandbox = client.open(options);
         for (code, kind, line, column) in [
             (
@@ -445,7 +445,7 @@ fn cancel_close_and_timeout_end_runs() {
     );
     let gone = client.call("run", json!({ "sandbox": sandbox, "code": "1" }));
     assert_eq!(gone["error"]["data"]["kind"], "no_such_sandbox");
-    let sandbox = client.open(json!({ "timeout": "50ms" }));
+    let sandbox = client.open(json!({ "timeout": "500ms" }));
     let outcome = client.run(
         &sandbox,
         "await new Promise((done) => setTimeout(done, 60_000))",
