@@ -314,7 +314,7 @@ fn receipt_states_what_was_run_and_used_at_every_level() {
     let code = "import { n } from './n.ts';
         export function main() {
           let x = 0;
-          for (let i = 0; i < 1e8; i++) x = (x * 31 + i) | 0;
+          for (let i = 0; i < 2e7; i++) x = (x * 31 + i) | 0;
           if (x === 0.5) throw x;
           console.log('hello');
           return n;
