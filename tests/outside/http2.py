@@ -300,7 +300,7 @@ def stalled_windows(server):
         gone = ended_or_reset(peer)
     if waited is None:
         return "others got no answer"
-    if grown > 64:
+    if grown > 96:
         return f"memory grew by {grown} MiB"
     return gone or (None, f"memory grew by {max(grown, 0)} MiB; dropped after write_timeout")
 

@@ -72,6 +72,8 @@ class Server:
                 **self.more_instances(),
             },
             "limits": self.limits,
+            # What a check leaves open is not waited for.
+            "drain_timeout": "5s",
             "metrics": {"listen": f"127.0.0.1:{self.metrics}"},
             "logging": {"level": "warn", "access": False, "file": str(self.folder / "log.txt")},
             **self.more_config(),
