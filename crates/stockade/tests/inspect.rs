@@ -139,7 +139,7 @@ fn debug_isolates_of(level: &str) {
     assert_eq!(
         lines,
         [
-            "busy failed: isolate #4 ended before it replied: cpu_limit_exceeded (cpuLimitMs 100, at evaluate#1:1:1)",
+            "busy failed: isolate #4 ended before it replied: cpu_limit_exceeded (cpuLimitMs 200, at evaluate#1:1:1)",
             "destroyed failed: isolate #3 ended before it replied: destroyed",
             "left went on",
             "paused 42",
