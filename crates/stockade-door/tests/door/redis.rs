@@ -355,7 +355,7 @@ async fn redis_limits_are_enforced_by_the_door() {
     assert_eq!(client.reply().await, None);
     running.redis(&["client", "unpause"]);
     let mut client = open(&slow, 3);
-    assert_eq!(client.ask("BLPOP shop:none 1").await, "*");
+    assert_eq!(client.ask("BLPOP shop:none 2").await, "*");
     let idle = door(
         &running,
         Limits {
