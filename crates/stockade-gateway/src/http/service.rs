@@ -87,8 +87,14 @@ pub(crate) async fn answer(
             };
             call.run(&request, head, body, upgrade, &mut flight).await
         }
-        Ok(Answerer::Gateway(response)) => Ok(response),
-        Err(rejection) => Err(rejection),
+        Ok(Answerer::Gateway(response)) => {
+            flight.leave(body);
+            Ok(response)
+        }
+        Err(rejection) => {
+            flight.leave(body);
+            Err(rejection)
+        }
     };
     let mut response = outcome.unwrap_or_else(|rejection| {
         close |= rejection.close;

@@ -73,6 +73,18 @@ impl TargetCall<'_> {
             handshake,
         } = request;
 
+        // The body, bounded and timed.
+        let body = if body.is_end_stream() {
+            empty_body()
+        } else {
+            let limit = route.body_limit(&config.limits);
+            let state = Arc::clone(&connection.state);
+            let progress = Arc::clone(flight.body.get_or_insert_default());
+            RequestBody::new(body, limit, &config.limits, state, flight.number, progress)
+                .charged(flight.charges.clone())
+                .boxed_unsync()
+        };
+
         // The head as targets get it: an absolute URL, no field that ends here, a WebSocket as on HTTP/1.1.
         let in_urls = uri_authority(origin.scheme, authority).ok_or(RouteError::Host)?;
         headers::clean_request(&mut head.headers, &in_urls);
@@ -99,18 +111,6 @@ impl TargetCall<'_> {
         if let Some(trace) = &flight.record.trace {
             head.extensions.insert(trace.clone());
         }
-
-        // The body, bounded and timed.
-        let body = if body.is_end_stream() {
-            empty_body()
-        } else {
-            let limit = route.body_limit(&config.limits);
-            let state = Arc::clone(&connection.state);
-            let progress = Arc::clone(flight.body.get_or_insert_default());
-            RequestBody::new(body, limit, &config.limits, state, flight.number, progress)
-                .charged(flight.charges.clone())
-                .boxed_unsync()
-        };
 
         // The target. A fault of the body is the client's, whatever the target made of it.
         let timeout = route.timeout.unwrap_or(config.limits.request_timeout);
