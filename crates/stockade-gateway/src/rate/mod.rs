@@ -421,7 +421,14 @@ impl fmt::Display for LimitExceeded {
             }
             unit => write!(f, "{amount} {}", unit.word())?,
         }
-        write!(f, " in {} s.", self.period)
+        // A month has 28 to 31 days.
+        f.write_str(match self.period {
+            1 => " in a second.",
+            60 => " in a minute.",
+            3600 => " in an hour.",
+            86_400 => " in a day.",
+            _ => " in a month.",
+        })
     }
 }
 

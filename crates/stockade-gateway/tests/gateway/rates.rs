@@ -110,7 +110,7 @@ async fn client_beyond_its_limit_gets_429_with_the_time_to_wait_also_after_a_rel
     assert!(
         answer
             .text()
-            .contains("The limit x-tenant-requests is used up: 2 requests in 3600 s."),
+            .contains("The limit x-tenant-requests is used up: 2 requests in an hour."),
         "{}",
         answer.text()
     );
@@ -396,7 +396,7 @@ async fn cpu_time_that_was_used_is_refused_to_the_next_request() {
     }
     let answer = client.ask(of("hostile", "0,0")).await;
     assert_eq!(answer.status, 429);
-    let why = "The limit x-tenant-cpu is used up: 50ms of CPU time in 3600 s.";
+    let why = "The limit x-tenant-cpu is used up: 50ms of CPU time in an hour.";
     assert!(answer.text().contains(why), "{}", answer.text());
     // 170 ms beyond the burst, at 50 ms an hour.
     let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
