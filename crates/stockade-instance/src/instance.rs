@@ -19,7 +19,7 @@ use crate::mirror::Mirror;
 use crate::observer::{MirrorEndReason, Observer, ScaleCause};
 use crate::options::InstanceOptions;
 use crate::pool::{Pool, Readiness};
-use crate::reconciler::Reconciler;
+use crate::reconciler::{REPLACED, RESTART, Reconciler};
 use crate::services::{Services, Transport};
 use crate::stats::{Drained, InstanceStats};
 
@@ -152,6 +152,18 @@ impl Instance {
     /// Takes no more requests, lets those that run come to their end, `waitUntil` included, and ends the
     /// mirrors; at the deadline in any case.
     pub async fn drain(&self, deadline: Duration) -> Drained {
+        // 1001: going away (RFC 6455, section 7.4.1).
+        self.end(deadline, 1001, "the site is being stopped").await
+    }
+
+    /// Ends as [`Self::drain`] does, for another instance that has this one's place: WebSockets that are cut are closed with the
+    /// code that asks clients to connect again.
+    pub async fn replaced(&self, deadline: Duration) -> Drained {
+        self.end(deadline, RESTART, REPLACED).await
+    }
+
+    /// Ends, and closes the WebSockets that are open at the deadline with this code and reason.
+    async fn end(&self, deadline: Duration, code: u16, reason: &'static str) -> Drained {
         let until = Instant::now() + deadline;
         self.pool.begin_drain();
         while !self.is_at_rest() && Instant::now() < until {
@@ -165,8 +177,7 @@ impl Instance {
             drained.requests_cut += mirror.in_flight();
             drained.sockets_cut += mirror.open_sockets();
             drained.background_cut += mirror.background();
-            // 1001: going away (RFC 6455, section 7.4.1).
-            mirror.close_sockets(1001, "the site is being stopped");
+            mirror.close_sockets(code, reason);
         }
         self.life.stop.cancel();
         let reconciler = self.life.reconciler.lock().take();

@@ -209,7 +209,11 @@ impl Site {
         if handover {
             tokio::time::sleep(HANDOVER).await;
         }
-        let drained = instance.drain(deadline).await;
+        let drained = if handover {
+            instance.replaced(deadline).await
+        } else {
+            instance.drain(deadline).await
+        };
         let name = &self.config.name;
         self.metrics.ended(self.number);
         if drained != stockade_instance::Drained::default() {
