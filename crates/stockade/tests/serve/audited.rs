@@ -133,6 +133,7 @@ fn audit_log_that_was_cut_keeps_the_server_from_starting() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("lines were cut off its end"), "{text}");
+    assert!(text.contains("fix: move its folder away"), "{text}");
 }
 
 #[test]
