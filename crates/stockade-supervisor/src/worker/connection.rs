@@ -160,7 +160,7 @@ impl Connection {
         self.failed.get().cloned().unwrap_or_else(|| StartError {
             what: "its worker ended before it had an isolate".to_owned(),
             checked: "the worker's exit".to_owned(),
-            fix: "try again; see the log (--verbose) for what ended it".to_owned(),
+            fix: "try again; the log, or that of the kernel (dmesg), says what ended it".to_owned(),
         })
     }
 
