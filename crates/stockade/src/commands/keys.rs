@@ -391,6 +391,11 @@ fn print_new(made: &NewKey, json: bool) -> Result<(), Refusal> {
         record.id,
         shown(&record.name)
     ));
+    if record.scopes.is_empty() {
+        output::print_diagnostics(
+            "warning: the key has no scope, so it is let in nowhere; make one with --scope",
+        );
+    }
     Ok(())
 }
 

@@ -117,6 +117,8 @@ fn commands_work_in_an_empty_folder_and_print_a_key_once() {
             "{arguments:?}: {error}"
         );
     }
+    let (made, _, said) = keys(folder, &["create", "nowhere"], "");
+    assert!(made && said.contains("has no scope"), "{said}");
 }
 
 #[test]
