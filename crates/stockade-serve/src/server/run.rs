@@ -521,7 +521,8 @@ impl Server {
             )),
             (Err(error), _) => Err(error.to_string()),
         };
-        self.metrics.process.reloaded(outcome.is_ok());
+        let refused = outcome.as_ref().map(|_| ()).map_err(String::as_str);
+        self.metrics.process.reloaded(refused);
         let took_ms = began.elapsed().as_millis() as u64;
         if let Err(message) = &outcome {
             self.logs.audit.record(|| {

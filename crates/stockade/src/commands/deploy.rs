@@ -158,7 +158,7 @@ impl Place {
                 client.map_err(|error| Refusal(error.to_string(), exit::USAGE))?
             }
             Some(path) => AdminClient::at_socket(Path::new(path)),
-            None => AdminClient::at_socket(&control(&self.config)),
+            None => AdminClient::at_socket(&control(&self.config)?),
         };
         Ok(Server { client, runtime })
     }

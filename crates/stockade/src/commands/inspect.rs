@@ -131,7 +131,7 @@ pub(crate) fn inspect(args: &InspectArgs) -> Result<i32, Refusal> {
         return Err(Refusal(message, exit::USAGE));
     }
     run(async {
-        let client = args.server.client();
+        let client = args.server.client()?;
         let mut mirrors = wanted(&client, args).await?;
         let mut interrupted = signal(SignalKind::interrupt()).map_err(|error| failed(&error))?;
         let mut terminated = signal(SignalKind::terminate()).map_err(|error| failed(&error))?;

@@ -179,7 +179,7 @@ fn reset(args: &ResetArgs) -> Result<i32, Refusal> {
             format!("/v1/limits/{id}")
         }
     };
-    let client = args.answer.server.client();
+    let client = args.answer.server.client()?;
     let reset: Reset = run(async {
         let asking = client.json(Method::DELETE, &path, None).await;
         asking.map_err(|error| failed(&error))
@@ -224,7 +224,7 @@ fn ask(
     instance: Option<&str>,
     client: &[(&'static str, String)],
 ) -> Result<All, Refusal> {
-    let server = answer.server.client();
+    let server = answer.server.client()?;
     run(async {
         let mut all = All { limits: Vec::new() };
         let mut cursor = None;

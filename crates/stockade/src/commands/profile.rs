@@ -99,7 +99,7 @@ pub(crate) fn profile(args: &ProfileArgs) -> Result<i32, Refusal> {
         let message = format!("{:?} is not the name of an instance", args.instance);
         return Err(Refusal(message, exit::USAGE));
     }
-    let client = args.server.client();
+    let client = args.server.client()?;
     let (mirror, path) = run(fetch(&client, args))?;
     if let (Some(picture), Some(path)) = (&args.svg, &path) {
         let title = format!("{}, mirror {mirror}", args.instance);

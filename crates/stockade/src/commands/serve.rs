@@ -262,18 +262,29 @@ pub(crate) fn schema() -> Result<i32, Refusal> {
 
 /// The control socket of a server with this configuration. Where the configuration has errors now, it is probably
 /// at its default place; the server is asked all the same and reports the errors.
-pub(super) fn control(config: &Path) -> PathBuf {
-    match Config::read(config) {
-        Ok(loaded) => loaded.config.control,
-        Err(_) => config.with_file_name(CONTROL),
+///
+/// # Errors
+/// When there is neither the configuration nor a socket at the default place.
+pub(super) fn control(config: &Path) -> Result<PathBuf, Refusal> {
+    if let Ok(loaded) = Config::read(config) {
+        return Ok(loaded.config.control);
     }
+    let default = config.with_file_name(CONTROL);
+    if !config.exists() && !default.exists() {
+        return Err(failed(&format!(
+            "there is no file {}, which would name the server\n  fix: name the server's configuration, or its socket with \
+             --control",
+            config.display()
+        )));
+    }
+    Ok(default)
 }
 
 /// Runs `reload` and gives the exit code.
 pub(crate) fn reload(args: &ReloadArgs) -> Result<i32, Refusal> {
     let control = match &args.control {
         Some(path) => path.clone(),
-        None => control(&args.config),
+        None => control(&args.config)?,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -111,7 +111,7 @@ pub(crate) fn top(args: &TopArgs) -> Result<i32, Refusal> {
     }
     let colours = style::wanted(&std::io::stdout());
     run(async {
-        let client = args.server.client();
+        let client = args.server.client()?;
         // What is wrong with the server is said before the screen is taken.
         let ask = async || {
             Overview::ask(&client, 1)
