@@ -1,7 +1,7 @@
 //! What a client still sends of a request's body that nobody reads.
 //!
 //! On HTTP/2 a body that is dropped resets the stream as soon as the response is complete. Clients that are still sending
-//! may take the reset before they look at the response, and report it in place of the response. So the rest of a body is
+//! may take the reset before they read the response, and report it in place of the response. So the rest of a body is
 //! read for a moment after the response, as on HTTP/1 the rest of a connection is (RFC 9112, section 9.6).
 
 use std::time::Duration;
