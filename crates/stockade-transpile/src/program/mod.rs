@@ -64,12 +64,25 @@ pub fn prelude(source: &str, specifier: &str) -> Result<Program, TranspileError>
     compile(source, specifier, None, false)
 }
 
+/// What models write around code. At the beginning of a program it is two empty templates, whose call always throws.
+const FENCE: &str = "```";
+
 fn compile(
     source: &str,
     specifier: &str,
     declared: Option<&HashSet<String>>,
     has_result: bool,
 ) -> Result<Program, TranspileError> {
+    if source.trim_start().starts_with(FENCE) {
+        let byte = source.find(FENCE).unwrap_or_default();
+        let what = "the code is within a fence of Markdown; leave out the lines with ```";
+        return Err(TranspileError::at_byte(
+            source,
+            specifier,
+            byte,
+            what.to_owned(),
+        ));
+    }
     let options = Options {
         specifier,
         language: Language::TypeScript,
@@ -392,10 +405,7 @@ impl Wrapper<'_> {
         let (before, after) = match (self.session, namespace) {
             (true, Some(name)) => (format!("{name} = "), format!("; ({parts} = {name});\n")),
             (true, None) => (format!("({parts} = "), ");\n".to_owned()),
-            (false, Some(name)) => (
-                format!("const {name} = "),
-                format!(", {parts} = {name};\n"),
-            ),
+            (false, Some(name)) => (format!("const {name} = "), format!(", {parts} = {name};\n")),
             (false, None) => (format!("const {parts} = "), ";\n".to_owned()),
         };
         self.imported(before, &import.source, with, &after);

@@ -70,6 +70,14 @@ fn text_that_does_not_parse_is_refused_with_its_place() {
 }
 
 #[test]
+fn fence_of_markdown_is_refused_with_what_to_do() {
+    let error = program("\n```ts\nreturn 5\n```", "main.ts", None).unwrap_err();
+    assert_eq!((error.line, error.column), (2, 1));
+    assert!(error.message.contains("leave out"), "{}", error.message);
+    assert!(program("return `a` + ``", "main.ts", None).is_ok());
+}
+
+#[test]
 fn name_of_the_default_is_none_of_the_code() {
     let code = run("const __default = 1; export default __default + 1");
     assert!(
