@@ -108,6 +108,24 @@ fn run_errors_have_kind_and_place_at_each_level() {
 }
 
 #[test]
+fn error_that_nothing_caught_is_in_the_console_of_its_run() {
+    let server = Server::start();
+    let mut client = server.client();
+    for level in LEVELS {
+        let sandbox = client.open(json!({ "level": level }));
+        for _ in 0..20 {
+            let outcome = client.run(&sandbox, "(async () => { throw new Error('lost') })(); 5");
+            assert_eq!(outcome["result"], 5);
+            let line = outcome["console"][0]["text"].as_str().unwrap_or_default();
+            assert!(
+                line.starts_with("uncaught Error: lost"),
+                "{level}: {outcome}"
+            );
+        }
+    }
+}
+
+#[test]
 fn tools_are_called_both_ways_at_each_level() {
     let server = Server::start();
     let mut client = server.client();
