@@ -62,6 +62,7 @@ const CORE_OPS: &[&str] = &[
     "op_ref_op",
     "op_run_microtasks",
     "op_serialize",
+    "op_set_format_exception_callback",
     "op_set_handled_promise_rejection_handler",
     "op_set_wasm_streaming_callback",
     "op_str_byte_length",
