@@ -19,6 +19,7 @@ mod weight;
 
 pub use message::{
     CallId, ConsoleLevel, FromIsolate, GuestError, Position, Related, RequestId, ToIsolate,
+    is_source_of_guest,
 };
 #[doc(hidden)]
 pub use payload::marks_hold;

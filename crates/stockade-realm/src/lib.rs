@@ -21,7 +21,7 @@ mod upstream;
 
 pub use clock::start_clock;
 pub use extensions::{payload_extension, realm_extensions};
-pub use guest::{error_from_js, guest_error};
+pub use guest::{error_from_js, guest_error, place_in_message};
 pub use node::node_source;
 pub use payload::{Parts, collect_payload};
 pub use port::{GuestPort, Settings};

@@ -65,7 +65,8 @@ struct Thrown {
 
 impl Thrown {
     fn new(error: &GuestError) -> Self {
-        let position = error.position.as_ref();
+        let position = error.place();
+        let position = position.as_ref();
         Self {
             name: error.name.clone(),
             message: error.message.clone(),

@@ -108,6 +108,61 @@ fn run_errors_have_kind_and_place_at_each_level() {
 }
 
 #[test]
+fn errors_say_where_and_of_what_they_came() {
+    let server = Server::start();
+    let mut client = server.client();
+    let sandbox = client.open(json!({ "level": "thread", "files": {
+        "bad.ts": "const a = 1;\nexport const x = ( => 5", "rows.csv": "a",
+    } }));
+    let mut error = |code: &str| client.run(&sandbox, code)["error"].take();
+    let place = |error: &Value| {
+        let at = |key: &str| error[key].as_u64().unwrap_or_default();
+        let source = error["source"].as_str().unwrap_or_default();
+        format!("{source}:{}:{}", at("line"), at("column"))
+    };
+
+    let missing = error("const a: number = 1;\n\nimport { b } from './b.ts';\nb");
+    assert_eq!(place(&missing), "main.ts:3:19", "{missing}");
+    let broken = error("import { x } from './bad.ts';\nx");
+    assert_eq!(place(&broken), "guest:///bad.ts:2:20", "{broken}");
+    assert_eq!(broken["name"], "SyntaxError");
+    assert_eq!(broken.get("code"), None, "{broken}");
+    let module = error("import fs from 'node:fs';\nfs.readFileSync('rows.csv')");
+    assert_eq!(place(&module), "main.ts:2:4", "{module}");
+    assert_eq!(module["code"], "ENOENT");
+
+    for (code, text) in [
+        ("throw { a: 1, b: [2] }", "{ a: 1, b: [ 2 ] }"),
+        ("await Promise.reject([1, 'x'])", "[ 1, 'x' ]"),
+        ("throw new Map([[1, 2]])", "Map(1) { 1 => 2 }"),
+        ("throw { get a() { throw 1 } }", "{ a: [Getter] }"),
+        ("throw 'text'", "text"),
+        ("throw null", "null"),
+    ] {
+        let thrown = error(code);
+        assert_eq!(thrown["message"], text, "{code}: {thrown}");
+        assert_eq!(thrown["name"], "", "{code}: {thrown}");
+    }
+
+    let caused = error("throw new Error('out', { cause: new TypeError('in') })");
+    let stack = caused["stack"].as_str().unwrap();
+    assert!(
+        stack.contains("\nCaused by: TypeError: in\n    at main.ts:1:"),
+        "{stack}"
+    );
+    let all = error("await Promise.any([Promise.reject(new Error('first'))])");
+    assert!(
+        all["stack"].as_str().unwrap().contains("Error: first"),
+        "{all}"
+    );
+    let not_json = error("({ a: 1n })");
+    assert!(
+        !not_json["stack"].as_str().unwrap().contains("ext:"),
+        "{not_json}"
+    );
+}
+
+#[test]
 fn error_that_nothing_caught_is_in_the_console_of_its_run() {
     let server = Server::start();
     let mut client = server.client();
