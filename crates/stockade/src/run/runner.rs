@@ -33,7 +33,7 @@ const RUN: &str = "\0run";
 const TOOL: &str = "tool:";
 
 /// How long a run whose guest is not idle waits behind its result. A guest that has nothing left to do is idle at once.
-const LAST_TURN: Duration = Duration::from_millis(1);
+const LAST_TURN: Duration = Duration::from_millis(5);
 
 /// How often the CPU time of a run in a session is compared with its limit. One activation is limited exactly.
 const CPU_CHECK: Duration = Duration::from_millis(20);
