@@ -42,16 +42,16 @@ pub(crate) struct Excess {
 /// # Errors
 /// Where it passes a limit, if it does.
 pub(crate) fn measure(program: &Program<'_>) -> Result<(), Excess> {
-    let mut meter = Meter::default();
-    meter.visit_program(program);
-    match meter.excess {
+    let mut measured = Measure::default();
+    measured.visit_program(program);
+    match measured.excess {
         Some(excess) => Err(excess),
         None => Ok(()),
     }
 }
 
 #[derive(Default)]
-struct Meter<'a> {
+struct Measure<'a> {
     /// Scopes and labels around the current place.
     scopes: u64,
     labels: u64,
@@ -64,7 +64,7 @@ struct Meter<'a> {
     excess: Option<Excess>,
 }
 
-impl<'a> Meter<'a> {
+impl<'a> Measure<'a> {
     fn look_up(&mut self, steps: u64, byte: u32) {
         self.lookups = self.lookups.saturating_add(steps);
         if self.lookups > MAX_LOOKUPS {
@@ -144,7 +144,7 @@ fn name_of<'e>(expression: &'e Expression<'_>) -> Option<&'e str> {
     }
 }
 
-impl<'a> Visit<'a> for Meter<'a> {
+impl<'a> Visit<'a> for Measure<'a> {
     fn enter_scope(&mut self, _: ScopeFlags, _: &Cell<Option<ScopeId>>) {
         self.scopes += 1;
     }
