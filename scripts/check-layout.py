@@ -25,8 +25,7 @@ EDGES = {
     "stockade-attack": {"stockade-jail"},
     "stockade-supervisor": {"stockade-jail", "stockade-limits", "stockade-protocol"},
     "stockade-rpc": {
-        "stockade-audit", "stockade-callers", "stockade-http", "stockade-instance", "stockade-limits", "stockade-protocol",
-        "stockade-supervisor",
+        "stockade-audit", "stockade-callers", "stockade-http", "stockade-limits", "stockade-protocol", "stockade-supervisor",
     },
     "stockade-sqlite": {"stockade-jail"},
     "stockade-state": {"stockade-limits"},
@@ -66,7 +65,7 @@ EDGES = {
         "stockade-config", "stockade-gateway", "stockade-grants", "stockade-http", "stockade-instance", "stockade-limits", "stockade-profile", "stockade-protocol", "stockade-realm",
         "stockade-supervisor",
     },
-    "stockade-inspector": set(),
+    "stockade-inspector": {"stockade-protocol"},
     "stockade-snapshot": set(),
     "stockade-isolate": {
         "stockade-inspector", "stockade-jail", "stockade-limits", "stockade-profile", "stockade-protocol",

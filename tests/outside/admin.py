@@ -35,7 +35,7 @@ class AdminServer(Server):
         headers = {"authorization": f"Bearer {key}"} if key else {}
         request = urllib.request.Request(f"http://127.0.0.1:{self.admin}{path}", headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()

@@ -22,7 +22,7 @@ from server import HERE, ROOT, Server, free_port
 PAGES = ["overview", "instances/site", "instances/hostile", "deployments", "keys", "audit", "usage", "profiles", "configuration"]
 PHONE = {"width": 360, "height": 740}
 WIDE = {"width": 1280, "height": 800}
-WAIT = 30_000
+WAIT = 60_000
 
 
 class Dashboard(Server):
@@ -226,7 +226,7 @@ def limits(browser):
                           check=True, capture_output=True, text=True)
     key = json.loads(made.stdout)
     # The server looks for changes of the store once a second.
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (first := server.ask("closed", "/", key["key"])[0]) == 401 and time.monotonic() < deadline:
         time.sleep(0.1)
     statuses = [first, *(server.ask("closed", "/", key["key"])[0] for _ in range(2))]

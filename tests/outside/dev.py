@@ -16,7 +16,7 @@ from pathlib import Path
 
 from server import HERE
 
-PATIENCE = 30
+PATIENCE = 90
 PACKAGES = HERE / "developing"
 
 

@@ -39,6 +39,8 @@ NEVER = [
     (re.compile(r"https?://[\w.]*\bexample\.(com|net|org)"), "names a server elsewhere"),
     (re.compile(r"…"), "is not a whole command"),
 ]
+if not Path("/usr/share/containers/seccomp.json").exists():
+    NEVER.append((re.compile(r"^deploy/oci/seccomp\.py >"), "needs the profile of an engine"))
 if os.geteuid() != 0:
     # Who is root in a namespace alone may inspect the workers of it, which the attacks report.
     NEVER.append((re.compile(r"doctor --attack"), "needs root here"))
@@ -50,6 +52,10 @@ INSTEAD = {
     # Nothing was deployed before.
     ("docs/incidents.md", "stockade rollback"):
         ["stockade deploy ./shop-next --instance shop", "stockade rollback --instance shop"],
+    # The site of `stockade init` has no such handler.
+    ("docs/dev.md", 'curl "http://localhost:8787/.stockade/dev/scheduled"'):
+        ["sed -i 's/^export default {/&\\n  scheduled() {},/' src/index.ts",
+         'curl --retry 20 --retry-delay 1 "http://localhost:8787/.stockade/dev/scheduled"'],
 }
 # These go on until they are ended. A server stays for the rest of its page; the others are watched for a moment.
 SERVES = re.compile(r"^\S+ (run serve|serve|supervise .*--socket|mcp .*--listen|dev|rpc)(\s|$)")
@@ -362,7 +368,7 @@ def type_command(shell, command):
         watched, right = f"timeout 2 {typed}", {124}
         if typed.startswith("stockade top"):
             # It wants a terminal, and may end with its input, which has an end here.
-            watched, right = f"script --quiet --return --command 'timeout --foreground 2 {typed}' /dev/null", {0, 124}
+            watched, right = f"env TERM=xterm script --quiet --return --command 'timeout --foreground 2 {typed}' /dev/null", {0, 124}
         status, printed = shell.run(f"timeout 20 {watched}")
         return None if status in right else f"ended with {status}: {printed[-500:]}"
     status, printed = shell.run(command)

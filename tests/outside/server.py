@@ -72,6 +72,8 @@ class Server:
                 **self.more_instances(),
             },
             "limits": self.limits,
+            # What a check leaves open is not waited for.
+            "drain_timeout": "5s",
             "metrics": {"listen": f"127.0.0.1:{self.metrics}"},
             "logging": {"level": "warn", "access": False, "file": str(self.folder / "log.txt")},
             **self.more_config(),
@@ -82,7 +84,7 @@ class Server:
         self.process = subprocess.Popen(
             [self.binary, "serve", str(path)], stdout=self.output, stderr=subprocess.STDOUT,
         )
-        until = time.monotonic() + 30
+        until = time.monotonic() + 90
         while time.monotonic() < until:
             if self.process.poll() is not None:
                 break
@@ -115,8 +117,9 @@ class Server:
         self.output.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def alive(self, source="127.0.0.2", timeout=3.0):
-        """Seconds that a plain request from another address takes; None: no good answer."""
+    def alive(self, source="127.0.0.2", timeout=20.0):
+        """Seconds that a plain request from another address takes; None: no good answer. Seconds are not what decides: the
+        machine may be busy. A client that an attack holds up gets no answer."""
         begun = time.monotonic()
         try:
             with socket.create_connection(("127.0.0.1", self.plain), timeout, (source, 0)) as one:

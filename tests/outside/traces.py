@@ -83,13 +83,13 @@ class Traced(Server):
 
 def whole_trace(kind):
     with kind() as collector, Traced(collector) as server:
-        client = http.client.HTTPConnection("127.0.0.1", server.plain, timeout=5)
+        client = http.client.HTTPConnection("127.0.0.1", server.plain, timeout=60)
         client.request("GET", "/", headers={"traceparent": PARENT})
         if client.getresponse().status != 200:
             return "the request failed"
         spans = {}
         while "GET site" not in spans or "guest" not in spans:
-            head, message = collector.received.get(timeout=20)
+            head, message = collector.received.get(timeout=60)
             if head.get("x-token") != "secret":
                 return f"the collector's header is missing: {head}"
             for of_resource in message.resource_spans:

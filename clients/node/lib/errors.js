@@ -9,7 +9,7 @@ export const printable = (text) =>
 
 /**
  * Why a run has no result: the guest threw, or its run was ended. `message`, `name` and the other fields are the guest's own
- * words; in `stack`, which `console.log` prints, control characters are escapes.
+ * words, in which control characters are escapes; `stack`, which `console.log` prints, ends with what the error came of.
  */
 export class GuestError extends Error {
   constructor({ kind, name = "Error", message = kind, stack, ...place }) {
@@ -21,7 +21,8 @@ export class GuestError extends Error {
     for (const key of ["source", "line", "column", "code"]) {
       if (place[key] !== undefined && place[key] !== null) this[key] = place[key];
     }
-    this.stack = printable(stack ?? `${name}: ${message}`);
+    // A thrown value that is not an error has no name.
+    this.stack = printable(stack ?? (name ? `${name}: ${message}` : message));
   }
 }
 

@@ -53,7 +53,9 @@ class GuestError(Exception):
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
         self.kind: str = str(fields.get("kind", "thrown"))
-        self.name: str = str(fields.get("name") or "Error")
+        # A thrown value that is not an error has the name ''.
+        name = fields.get("name")
+        self.name: str = "Error" if name is None else str(name)
         self.message: str = str(fields.get("message") or "")
         self.stack: str = str(fields.get("stack") or "")
         self.source: Optional[str] = fields.get("source")
@@ -67,7 +69,7 @@ class GuestError(Exception):
         text = self.stack
         if not text:
             name = self.name if self.kind in ("thrown", "syntax") else self.kind
-            text = f"{name}: {self.message}" if self.message else name
+            text = ": ".join(part for part in (name, self.message) if part)
             if self.line is not None:
                 text += f" ({self.source or 'main.ts'}:{self.line}:{self.column or 1})"
         return printable(text)

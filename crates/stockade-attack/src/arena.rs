@@ -44,46 +44,12 @@ const PROBES: &[i64] = if cfg!(target_arch = "x86_64") {
     &[]
 };
 
-/// Which attempts are made.
-#[derive(Debug, Clone, Default)]
-pub struct Selection {
-    /// Only those that do no harm if the level fails.
-    pub safe_only: bool,
-    /// Only those whose name contains this text.
-    pub filter: Option<String>,
-}
-
-impl Selection {
-    fn takes(&self, attack: &Attack) -> bool {
-        (attack.safe || !self.safe_only)
-            && self
-                .filter
-                .as_deref()
-                .is_none_or(|text| attack.name.contains(text))
-    }
-}
-
-/// Makes the selected attempts at one level.
-///
-/// The program must have called `stockade_jail::run_if_launcher` with [`crate::main`], and
-/// [`crate::plant_secrets`] after it.
-///
-/// # Errors
-/// If a worker cannot be started at this level.
-pub fn run_all(level: Level, wx: Wx, selection: &Selection) -> Result<Vec<Report>, JailError> {
-    let arena = Arena::open(level, wx)?;
-    attacks()
-        .filter(|attack| selection.takes(attack))
-        .map(|attack| arena.run(attack))
-        .collect()
-}
-
-/// What came of trying every number of a system call that is not allowed.
+/// The results of trying every number of a system call that is not allowed.
 #[derive(Debug, Default)]
 pub struct Sweep {
     /// How many were denied.
     pub denied: usize,
-    /// What came of the others.
+    /// How each of the others ended.
     pub others: Vec<String>,
 }
 
@@ -101,7 +67,8 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// Plants secrets and targets, and starts the launcher if there is none yet.
+    /// Plants secrets and targets, and starts the launcher if there is none yet. The program must have called
+    /// `stockade_jail::run_if_launcher` with [`crate::main`], and [`crate::plant_secrets`] after it.
     ///
     /// # Errors
     /// If something cannot be planted or the launcher cannot be started.

@@ -6,7 +6,7 @@ use crate::targets::Targets;
 /// One thing that hostile native code may try.
 #[derive(Debug)]
 pub struct Attack {
-    /// Of the groups of attempts, 1 to 39.
+    /// The number of its group of attempts, 1 to 39.
     pub group: u8,
     /// What is tried.
     pub name: &'static str,
@@ -68,7 +68,7 @@ pub enum Expect {
 }
 
 impl Attack {
-    /// The same, but never on a user's machine.
+    /// This attempt, but never on a user's machine.
     pub(crate) const fn hazardous(mut self) -> Self {
         self.safe = false;
         self

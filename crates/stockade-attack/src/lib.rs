@@ -24,7 +24,7 @@ mod targets;
 mod worker;
 mod wx;
 
-pub use arena::{Arena, Selection, Sweep, run_all};
+pub use arena::{Arena, Sweep};
 pub use attack::{Attack, Expect};
 pub use attacks::attacks;
 pub use controls::{Control, controls};

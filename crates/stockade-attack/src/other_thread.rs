@@ -23,7 +23,7 @@ pub(crate) fn on_other_thread(run: fn(&Targets) -> Outcome, targets: &Targets) -
         .unwrap_or(Outcome::Found("the other thread is gone".to_owned()))
 }
 
-/// The same without waiting for it.
+/// Starts something on a thread that existed before the worker was sealed, and does not wait for it.
 pub(crate) fn start_on_other_thread(
     run: fn(&Targets) -> Outcome,
     targets: &Targets,

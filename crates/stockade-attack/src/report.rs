@@ -6,7 +6,7 @@ use stockade_jail::{Level, Wx};
 /// How one attempt went.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// Of the groups of attempts, 1 to 39.
+    /// The number of its group of attempts, 1 to 39.
     pub group: u8,
     /// What was tried.
     pub name: &'static str,
@@ -45,7 +45,7 @@ pub enum AttemptResult {
     },
 }
 
-/// As the options name it.
+/// Writes the name that the options have for it.
 fn name_of_level<S: Serializer>(level: &Level, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(match level {
         Level::Process => "process",
@@ -53,7 +53,7 @@ fn name_of_level<S: Serializer>(level: &Level, to: S) -> Result<S::Ok, S::Error>
     })
 }
 
-/// As the options name it.
+/// Writes the name that the options have for it.
 fn name_of_wx<S: Serializer>(wx: &Wx, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(match wx {
         Wx::Jit => "jit",

@@ -32,7 +32,7 @@ pub enum Request {
 }
 
 impl Request {
-    /// As a line.
+    /// The request as a line.
     ///
     /// # Errors
     /// If it cannot be written as JSON.

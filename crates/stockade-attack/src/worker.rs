@@ -16,7 +16,7 @@ use crate::wx::note_wx;
 pub(crate) const THREADS: u32 = 3;
 
 /// Longest request in bytes.
-const LONGEST: usize = 1 << 20;
+const LONGEST_REQUEST: usize = 1 << 20;
 
 /// What a worker of the role `Attack` runs: seals itself, then tries what it is asked to, until
 /// the supervisor closes the socket or a layer ends it.
@@ -82,7 +82,7 @@ impl Lines {
             let mut buffer = [0_u8; 4096];
             match rustix::io::read(&self.socket, &mut buffer) {
                 Ok(0) => return None,
-                Ok(count) if self.rest.len() < LONGEST => {
+                Ok(count) if self.rest.len() < LONGEST_REQUEST => {
                     self.rest.extend_from_slice(buffer.get(..count)?);
                 }
                 Err(Errno::INTR) => {}

@@ -65,9 +65,9 @@ pub(crate) struct Link {
     pub(crate) n: u64,
     pub(crate) previous: String,
     pub(crate) event: String,
-    /// Of a checkpoint.
+    /// The signature of a checkpoint.
     pub(crate) signature: Option<String>,
-    /// Of `retention`: the number of the last line removed, and its digest.
+    /// For `retention`: the number of the last line removed, and its digest.
     pub(crate) removed_through: Option<u64>,
     pub(crate) removed_digest: Option<String>,
 }

@@ -87,7 +87,7 @@ impl PublicKey {
         (bytes.len() == 32).then(|| Self(bytes.to_vec()))
     }
 
-    /// Its 32 bytes.
+    /// The 32 bytes of the key.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

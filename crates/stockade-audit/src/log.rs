@@ -507,6 +507,13 @@ fn make_folder(folder: &Path) -> io::Result<()> {
         .recursive(true)
         .mode(0o750)
         .create(folder)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => io::Error::new(
+                io::ErrorKind::NotADirectory,
+                "it is there, and is not a folder",
+            ),
+            _ => error,
+        })
 }
 
 fn lock(folder: &Path) -> Result<File, AuditError> {

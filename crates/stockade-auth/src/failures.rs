@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
@@ -18,11 +19,18 @@ const BURST: Duration = Duration::from_secs(30);
 const ADDRESSES: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
 
 /// Counts the wrong keys of each address; addresses of IPv6 count by their /64.
-pub struct FailureLimiter(Mutex<LruCache<IpAddr, RateLimiter>>);
+pub struct FailureLimiter {
+    addresses: Mutex<LruCache<IpAddr, RateLimiter>>,
+    /// An address has failed: until then requests share no lock for this.
+    any: AtomicBool,
+}
 
 impl Default for FailureLimiter {
     fn default() -> Self {
-        Self(Mutex::new(LruCache::new(ADDRESSES)))
+        Self {
+            addresses: Mutex::new(LruCache::new(ADDRESSES)),
+            any: AtomicBool::new(false),
+        }
     }
 }
 
@@ -32,18 +40,23 @@ impl FailureLimiter {
     /// # Errors
     /// How long it must wait.
     pub fn check(&self, address: IpAddr, now: Instant) -> Result<(), Duration> {
-        let wait =
-            (self.0.lock().peek(&network(address))).map_or(Duration::ZERO, |rate| rate.wait(now));
+        if !self.any.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let addresses = self.addresses.lock();
+        let rate = addresses.peek(&network(address));
+        let wait = rate.map_or(Duration::ZERO, |rate| rate.wait(now));
         if wait.is_zero() { Ok(()) } else { Err(wait) }
     }
 
     /// Counts a wrong key of an address.
     pub fn failed(&self, address: IpAddr, now: Instant) {
-        let mut addresses = self.0.lock();
+        let mut addresses = self.addresses.lock();
         let new = || RateLimiter::new(PER_SECOND, BURST);
         addresses
             .get_or_insert_mut(network(address), new)
             .take(1, now);
+        self.any.store(true, Ordering::Release);
     }
 }
 
@@ -96,6 +109,6 @@ mod tests {
         for number in 0..200_000_u32 {
             failures.failed(std::net::Ipv4Addr::from_bits(number).into(), now);
         }
-        assert_eq!(failures.0.lock().len(), ADDRESSES.get());
+        assert_eq!(failures.addresses.lock().len(), ADDRESSES.get());
     }
 }

@@ -83,7 +83,7 @@ impl Granted {
         self.text.get(start..end).unwrap_or_default()
     }
 
-    /// Its name.
+    /// The name of the key.
     #[must_use]
     pub fn name(&self) -> &str {
         self.field(0)

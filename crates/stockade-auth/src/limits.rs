@@ -82,7 +82,7 @@ impl KeyLimits {
         self.quota.map(|quota| quota.allowance(None))
     }
 
-    /// Its form in the store and in memory: empty, or rate, burst and quota with spaces between them, `-` for none.
+    /// The form of the limits in the store and in memory: empty, or rate, burst and quota with spaces between them, `-` for none.
     pub(crate) fn text(&self) -> String {
         if *self == Self::default() {
             return String::new();

@@ -9,7 +9,7 @@ use std::fmt;
 pub const MAX_SCOPES: usize = 32;
 
 /// Bytes of the name of a scope.
-const MAX_NAME: usize = 64;
+const MAX_SCOPE_BYTES: usize = 64;
 
 /// One scope as a key has it, maybe of one instance.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,7 +20,7 @@ pub struct Scope(String);
 pub enum ScopeError {
     /// It has a character, a length or a form that scopes do not have.
     #[error(
-        "{0:?} is not a scope: write lower case letters, digits, '.', ':', '_' and '-', beginning with a letter, at most {MAX_NAME} characters; or the same behind an instance's name and a slash, as shop/read"
+        "{0:?} is not a scope: write lower case letters, digits, '.', ':', '_' and '-', beginning with a letter, at most {MAX_SCOPE_BYTES} characters; or the same behind an instance's name and a slash, as shop/read"
     )]
     Name(String),
     /// Too many.
@@ -30,7 +30,7 @@ pub enum ScopeError {
 
 /// Whether a text is the name of a scope, without an instance.
 fn is_name(text: &str) -> bool {
-    text.len() <= MAX_NAME
+    text.len() <= MAX_SCOPE_BYTES
         && text.starts_with(|c: char| c.is_ascii_lowercase())
         && text
             .bytes()
@@ -64,7 +64,7 @@ impl Scope {
         Ok(Self(text.to_owned()))
     }
 
-    /// Its text.
+    /// The text of the scope.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -121,7 +121,7 @@ pub enum Reason {
     Budget {
         /// `requests` or `bytes`.
         of: &'static str,
-        /// That many.
+        /// How many of them the budget has.
         limit: u64,
     },
     /// The request's or response's body is larger than allowed.
@@ -347,7 +347,7 @@ pub struct Usage {
     pub sent: u64,
     /// Bytes of response bodies or messages, as they were on the wire.
     pub received: u64,
-    /// Those of both that [`Audit::moved`] has not reported: sent and received.
+    /// Bytes sent and received that [`Audit::moved`] has not reported.
     pub unreported: (u64, u64),
     /// From the guest's call to the end of the body.
     pub took: Duration,

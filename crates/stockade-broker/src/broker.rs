@@ -57,7 +57,7 @@ struct BrokerState {
     watcher: Arc<Watcher>,
     /// What was spent, by instance: a reload must not renew a budget.
     spent: Mutex<HashMap<Arc<str>, Arc<Mutex<Spent>>>>,
-    /// The same of connections.
+    /// What instances have spent on connections.
     spent_on_sockets: Mutex<HashMap<Arc<str>, Arc<Mutex<Spent>>>>,
     tunnels: Tunnels,
     /// Placeholders by instance and secret: a reload must not change what running guests hold.
@@ -86,7 +86,7 @@ impl Broker {
         })
     }
 
-    /// The same broker for instances that trust further certificates besides, read from these files
+    /// This broker for instances that trust further certificates besides, read from these files
     /// now. Placeholders, budgets and folders' storage are shared with this one.
     ///
     /// # Errors

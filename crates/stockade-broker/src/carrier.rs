@@ -27,7 +27,7 @@ pub(crate) enum Carrier {
 }
 
 impl Carrier {
-    /// Of a rule. `tls` is what proves a proxy to the broker, where it speaks TLS.
+    /// What carries the connections of a rule. `tls` proves a proxy to the broker, where it speaks TLS.
     ///
     /// # Errors
     /// The rule has a tunnel and a proxy, or the proxy cannot be used.

@@ -115,7 +115,7 @@ pub(crate) fn roots(extra: &[PathBuf]) -> Result<RootCertStore, BrokerError> {
     with(public, extra)
 }
 
-/// These certificates alone.
+/// Trusts these certificates alone.
 pub(crate) fn only(paths: &[PathBuf]) -> Result<RootCertStore, BrokerError> {
     with(RootCertStore::empty(), paths)
 }

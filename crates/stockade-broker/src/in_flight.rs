@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use stockade_http::{CpuAccount, cpu_in_charge, key_in_charge};
+use stockade_http::{RequestAccount, account_in_charge, key_in_charge};
 use stockade_limits::Reported;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
@@ -25,8 +25,8 @@ pub(crate) struct InFlight {
     pub(crate) started: Instant,
     /// The API key for whose client the guest acts.
     key: Option<u64>,
-    /// Of the request on which alone the guest works.
-    account: Option<Arc<dyn CpuAccount>>,
+    /// The account of the one request on which the guest works.
+    account: Option<Arc<dyn RequestAccount>>,
     reported: Mutex<Reported>,
     sent: AtomicU64,
     received: AtomicU64,
@@ -52,7 +52,7 @@ pub(crate) struct Begun {
 
 impl InFlight {
     pub(crate) fn new(begun: Begun) -> Arc<Self> {
-        let account = cpu_in_charge();
+        let account = account_in_charge();
         if let Some(account) = &account {
             account.egress_began();
         }

@@ -105,18 +105,18 @@ pub enum RecordKind {
 /// What a DNS record says. Names end with a dot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordData {
-    /// Of `A` and `AAAA`.
+    /// The data of `A` and `AAAA`.
     Address(IpAddr),
-    /// Of `CNAME`, `NS` and `PTR`.
+    /// The data of `CNAME`, `NS` and `PTR`.
     Name(String),
-    /// Of `MX`.
+    /// The data of `MX`.
     Mx {
         /// The lowest is preferred.
         preference: u16,
         /// The mail server.
         exchange: String,
     },
-    /// Of `SRV` (RFC 2782).
+    /// The data of `SRV` (RFC 2782).
     Srv {
         /// The lowest is preferred.
         priority: u16,
@@ -127,7 +127,7 @@ pub enum RecordData {
         /// The service's host.
         target: String,
     },
-    /// Of `TXT`: its strings, of bytes.
+    /// The data of `TXT`: its strings, of bytes.
     Txt(Vec<Vec<u8>>),
 }
 
@@ -159,7 +159,7 @@ impl Network {
         }
     }
 
-    /// The same network with names from these servers.
+    /// This network with names from these servers.
     #[must_use]
     pub fn asking(&self, servers: Vec<SocketAddr>) -> Self {
         Self::new(ResolverSource::Servers(servers), Arc::clone(&self.roots))
@@ -266,7 +266,7 @@ impl Network {
 }
 
 impl TlsClient {
-    /// The same for a protocol that begins TLS by itself. It checks the server's name.
+    /// The configuration for a protocol that begins TLS by itself. It checks the server's name.
     #[must_use]
     pub fn config(&self) -> Arc<ClientConfig> {
         Arc::clone(self.connector.config())

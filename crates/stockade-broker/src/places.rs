@@ -25,13 +25,13 @@ pub enum Missed {
     },
     /// None became free in time.
     TimedOut {
-        /// That time.
+        /// How long a caller may wait.
         limit: Duration,
     },
 }
 
 impl Places {
-    /// As many places, and as many that wait for one, each as long as `patience`.
+    /// Makes `count` places; at most `queue` callers wait for one, each as long as `patience`.
     #[must_use]
     pub fn new(count: usize, queue: usize, patience: Duration) -> Self {
         let count = count.min(Semaphore::MAX_PERMITS);

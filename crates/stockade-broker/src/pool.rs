@@ -2,7 +2,7 @@
 //!
 //! Invariants: a pool belongs to one instance. A connection is given out only for an address that was
 //! checked for the request at hand. One that was not read to the end of its response is closed, never
-//! kept. None is kept longer than [`IDLE`], and not more than [`MOST`].
+//! kept. None is kept longer than [`IDLE`], and not more than [`MOST_KEPT`].
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -24,7 +24,7 @@ use crate::target::Target;
 /// How long a connection is kept unused.
 const IDLE: Duration = Duration::from_secs(30);
 /// Connections kept for one instance.
-const MOST: usize = 32;
+const MOST_KEPT: usize = 32;
 /// Bytes of a response's head.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
 /// Fields of a response's head.
@@ -201,7 +201,7 @@ impl Pool {
     /// Keeps a connection that is ready for its next request.
     pub(crate) fn keep(self: &Arc<Self>, key: Key, sender: Sender) {
         let mut kept = self.kept.lock();
-        if kept.by_key.values().map(Vec::len).sum::<usize>() >= MOST {
+        if kept.by_key.values().map(Vec::len).sum::<usize>() >= MOST_KEPT {
             return;
         }
         let list = kept.by_key.entry(key).or_default();

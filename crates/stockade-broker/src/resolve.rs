@@ -39,7 +39,7 @@ pub enum ResolverSource {
     /// names a host in full.
     #[default]
     System,
-    /// These servers, over UDP and TCP, and not `/etc/hosts`.
+    /// Names come from these servers, over UDP and TCP, and not from `/etc/hosts`.
     Servers(Vec<SocketAddr>),
 }
 

@@ -18,8 +18,10 @@ use std::time::{Duration, Instant, SystemTime};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use stockade_auth::{Granted, KeyId, Keys, Scope};
-use stockade_http::{Body, CpuAccount, Problem, bearer};
-use stockade_limits::{Allowance, CounterId, Counters, Left, Now, ShownLimit, rate_limit_fields};
+use stockade_http::{Body, Problem, RequestAccount, bearer};
+use stockade_limits::{
+    Allowance, CounterId, Counters, FieldText, Left, Now, Policy, Standing, push_policy, push_state,
+};
 
 /// Names of the fields (draft-ietf-httpapi-ratelimit-headers-10, section 3).
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -117,6 +119,15 @@ struct Charge {
     outcome: Result<Left, Duration>,
 }
 
+impl Charge {
+    fn standing(&self) -> Standing {
+        Standing {
+            outcome: self.outcome,
+            most: self.allowance.at_once(),
+        }
+    }
+}
+
 /// Where the CPU time of a key's calls is charged.
 #[derive(Debug)]
 struct KeyCpu {
@@ -125,7 +136,7 @@ struct KeyCpu {
     allowance: Allowance,
 }
 
-impl CpuAccount for KeyCpu {
+impl RequestAccount for KeyCpu {
     fn used(&self, time: Duration) {
         let time = u64::try_from(time.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX);
         if time > 0 {
@@ -143,7 +154,7 @@ impl CpuAccount for KeyCpu {
 pub struct Noted {
     /// Set where the call was refused.
     pub status: Option<StatusCode>,
-    /// Fields that state the limits of the key, or the scope that is missing.
+    /// Fields that state the limit of the key that is closest to being used up, or the scope that is missing.
     pub fields: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -337,11 +348,12 @@ impl Caller {
         }
         let now = Now::read();
         let charges = self.charge(now);
-        let fields = fields(&charges, now);
-        let waits = charges
-            .iter()
-            .filter_map(|charge| Some((charge.outcome.err()?, charge)));
-        let Some((wait, exceeded)) = waits.max_by_key(|(wait, _)| *wait) else {
+        // Of those that refuse the call, the one with the longest wait is the closest.
+        let Some(closest) = closest(&charges) else {
+            return Ok(Noted::default());
+        };
+        let fields = fields(closest, now);
+        let Err(wait) = closest.outcome else {
             return Ok(Noted {
                 status: None,
                 fields,
@@ -361,7 +373,7 @@ impl Caller {
         };
         noted.fields.push((RETRY_AFTER, HeaderValue::from(seconds)));
         let denial = Denial::Limit {
-            name: exceeded.name,
+            name: closest.name,
             seconds,
         };
         Err((denial, noted))
@@ -376,9 +388,9 @@ impl Caller {
         });
     }
 
-    /// Where the CPU time of the key's calls is charged, where it is limited.
+    /// Where the CPU time of the key's calls is charged; `None` where the key's CPU time is not limited.
     #[must_use]
-    pub fn cpu_account(&self) -> Option<Arc<dyn CpuAccount>> {
+    pub fn account(&self) -> Option<Arc<dyn RequestAccount>> {
         let Authority { rules, cpu, .. } = &*self.authority;
         let allowance = rules.cpu?;
         let subject = self.granted.id.number().to_be_bytes();
@@ -426,20 +438,29 @@ impl Caller {
     }
 }
 
+/// The limit that is closest to being used up; of equal ones the first.
+fn closest(charges: &[Charge]) -> Option<&Charge> {
+    charges.iter().reduce(|closest, charge| {
+        let is_closer = charge.standing().is_closer_than(&closest.standing());
+        if is_closer { charge } else { closest }
+    })
+}
+
 /// `RateLimit-Policy` and `RateLimit`.
-fn fields(charges: &[Charge], now: Now) -> Vec<(HeaderName, HeaderValue)> {
-    let shown = charges.iter().map(|charge| ShownLimit {
+fn fields(charge: &Charge, now: Now) -> Vec<(HeaderName, HeaderValue)> {
+    let (quota_unit, units) = charge.unit;
+    let (mut policy, mut state) = (FieldText::new(), FieldText::new());
+    let shown = Policy {
         name: charge.name,
-        quota_unit: charge.unit.0,
-        quota: charge.allowance.units().get() / charge.unit.1,
+        quota_unit,
+        quota: charge.allowance.units().get() / units,
         window: charge.allowance.period(now),
-        left: charge.outcome.map_or(0, |left| left.units / charge.unit.1),
-        reset: charge.outcome.map_or_else(|wait| wait, |left| left.reset),
-    });
-    let Some((policy, state)) = rate_limit_fields(shown) else {
-        return Vec::new();
     };
+    push_policy(&mut policy, &shown);
+    let left = charge.standing().left();
+    push_state(&mut state, charge.name, left.units / units, left.reset);
     let fields = [(POLICY, policy), (STATE, state)].into_iter();
-    let fields = fields.filter_map(|(name, value)| Some((name, value.try_into().ok()?)));
+    let fields =
+        fields.filter_map(|(name, text)| Some((name, HeaderValue::from_bytes(&text).ok()?)));
     fields.collect()
 }

@@ -45,7 +45,7 @@ impl ErrorName {
         }
     }
 
-    /// The same with the error's `code`, such as an SQLSTATE.
+    /// As [`Self::error`], with the error's `code`, such as an SQLSTATE.
     #[must_use]
     pub fn coded(self, code: impl Into<String>, message: impl Into<String>) -> GuestError {
         GuestError {

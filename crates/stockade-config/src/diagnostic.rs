@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 /// The most diagnostics that are reported; a file with more of them has one cause.
-const MOST: usize = 100;
+const MOST_REPORTED: usize = 100;
 
 /// The most characters of a line that are shown.
 const MOST_SHOWN: usize = 160;
@@ -106,15 +106,15 @@ impl Diagnostics {
         if let Some(error) = diagnostics
             .iter()
             .position(|diagnostic| diagnostic.severity == Severity::Error)
-            && error >= MOST
+            && error >= MOST_REPORTED
         {
             diagnostics.swap(0, error);
         }
         let more = diagnostics
             .len()
-            .saturating_sub(MOST)
+            .saturating_sub(MOST_REPORTED)
             .saturating_add(dropped);
-        diagnostics.truncate(MOST);
+        diagnostics.truncate(MOST_REPORTED);
         Self {
             list: diagnostics,
             more,
@@ -169,9 +169,9 @@ fn plural(word: &str, count: usize) -> String {
 
 /// Text from a file, safe to print: no control characters, cut where it is long.
 pub(crate) fn shown(text: &str) -> String {
-    const MOST: usize = 60;
-    let mut out: String = text.chars().take(MOST).map(printable).collect();
-    if text.chars().nth(MOST).is_some() {
+    const MOST_CHARS: usize = 60;
+    let mut out: String = text.chars().take(MOST_CHARS).map(printable).collect();
+    if text.chars().nth(MOST_CHARS).is_some() {
         out.push('…');
     }
     out
@@ -244,7 +244,10 @@ mod tests {
             .rev()
             .map(|n| diagnostic(n / 2 + 1, &(n / 3).to_string()));
         let diagnostics = Diagnostics::new(list.collect(), 0);
-        assert_eq!(diagnostics.list.len(), MOST.min(diagnostics.list.len()));
+        assert_eq!(
+            diagnostics.list.len(),
+            MOST_REPORTED.min(diagnostics.list.len())
+        );
         assert!(
             diagnostics
                 .list

@@ -84,7 +84,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The same, with what `wider` says where this says nothing.
+    /// This section, with what `wider` says where it says nothing.
     pub(crate) fn over(mut self, wider: &Self) -> Self {
         self.layers.extend(wider.layers.iter().cloned());
         self
@@ -256,7 +256,7 @@ impl<'a> Fields<'a> {
         self.below(name, &self.layers)
     }
 
-    /// The same without wider layers.
+    /// A section below this one, without wider layers.
     pub(crate) fn own_section(&self, name: &str) -> Self {
         self.below(name, self.layers.get(..1).unwrap_or_default())
     }

@@ -36,7 +36,7 @@ const INDEX: [&str; 5] = [
 /// The text of a configuration file, within its bounds.
 pub(crate) fn text(path: &Path) -> Result<String, String> {
     // The message stands behind the file's name.
-    let bytes = read(path, yaml::MAX_BYTES as u64).map_err(|error| error.alone())?;
+    let bytes = read(path, yaml::MAX_YAML_BYTES as u64).map_err(|error| error.alone())?;
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let before = error.as_bytes().get(..at).unwrap_or_default();

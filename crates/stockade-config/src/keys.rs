@@ -332,7 +332,7 @@ impl Key {
         self
     }
 
-    /// The same with its name and the text of its documentation comment.
+    /// This key with its name and the text of its documentation comment.
     pub(crate) const fn named(mut self, name: &'static str, doc: &'static str) -> Self {
         self.name = name;
         self.doc = doc.trim_ascii();

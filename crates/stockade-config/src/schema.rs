@@ -90,7 +90,7 @@ fn property(key: &Key, definitions: &mut Map<String, Value>) -> Value {
     out
 }
 
-/// The same or null. Editors point to an error deep in a section more exactly where nothing is `anyOf`.
+/// This kind or null. Editors point to an error deep in a section more exactly where nothing is `anyOf`.
 fn nullable(mut kind: Value) -> Value {
     if kind.get("$ref").is_some() {
         // A section itself says that it may be null.

@@ -133,7 +133,7 @@ pub(crate) struct Source<'a> {
     file: String,
     text: &'a str,
     found: RefCell<Vec<(Span, Diagnostic)>>,
-    /// Diagnostics beyond [`MOST`].
+    /// Diagnostics beyond [`MOST_DIAGNOSTICS`].
     dropped: Cell<usize>,
     uses: RefCell<Vec<Use>>,
     /// Bytes that no excerpt may show.
@@ -141,7 +141,7 @@ pub(crate) struct Source<'a> {
 }
 
 /// The most diagnostics that are kept; a file with more has one cause.
-const MOST: usize = 1000;
+const MOST_DIAGNOSTICS: usize = 1000;
 
 /// A path, or an environment variable, that must be there before the file can be served.
 #[derive(Debug, Clone)]
@@ -222,7 +222,7 @@ impl<'a> Source<'a> {
 
     /// Whether further diagnostics are only counted, so that no work need go into them.
     pub(crate) fn full(&self) -> bool {
-        self.found.borrow().len() >= MOST
+        self.found.borrow().len() >= MOST_DIAGNOSTICS
     }
 
     /// Keeps the text of a value, a secret, out of every excerpt.

@@ -14,30 +14,30 @@ use crate::diagnostic::shown;
 use crate::tree::{MapEntry, Node, Source, Span, Value};
 
 /// The longest file.
-pub(crate) const MAX_BYTES: usize = 8 << 20;
+pub(crate) const MAX_YAML_BYTES: usize = 8 << 20;
 
 /// Nodes of a file, aliases counted as often as they are used.
 const MAX_NODES: usize = 500_000;
 
 /// Lists and mappings in each other.
-const MAX_DEPTH: usize = 32;
+const MAX_NESTING: usize = 32;
 
 /// The tree, or `None` where the text is not YAML or exceeds a bound. What is wrong is reported to `source`;
 /// a text with errors may give a tree too, so that more of them are found.
 pub(crate) fn read(text: &str, source: &Source<'_>) -> Option<Node> {
-    if text.len() > MAX_BYTES {
+    if text.len() > MAX_YAML_BYTES {
         let what = format!(
             "the file has {} bytes; the limit is {} MiB",
             text.len(),
-            MAX_BYTES >> 20
+            MAX_YAML_BYTES >> 20
         );
         source.error(Span::default(), "", what);
         return None;
     }
     let mut options = Options::default();
     options.set_emit_comments(false);
-    options.flow_nesting_limit = MAX_DEPTH;
-    options.block_nesting_limit = MAX_DEPTH;
+    options.flow_nesting_limit = MAX_NESTING;
+    options.block_nesting_limit = MAX_NESTING;
     let mut builder = Builder::new(text, source);
     for event in Parser::new_from_str_with_options(text, options) {
         match event {
@@ -69,7 +69,7 @@ pub(crate) fn read(text: &str, source: &Source<'_>) -> Option<Node> {
 }
 
 fn too_deep() -> String {
-    format!("lists and mappings lie more than {MAX_DEPTH} deep in each other")
+    format!("lists and mappings lie more than {MAX_NESTING} deep in each other")
 }
 
 fn syntax(info: &str, text: &str, at: Span) -> String {
@@ -219,7 +219,7 @@ impl<'a> Builder<'a> {
     }
 
     fn begin(&mut self, at: Span, anchor: usize, inside: Inside) -> bool {
-        if self.open.len() >= MAX_DEPTH {
+        if self.open.len() >= MAX_NESTING {
             self.source.error(at, "", too_deep());
             return false;
         }

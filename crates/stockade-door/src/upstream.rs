@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::server::Dial;
 use crate::tls::Tls;
 
-/// As whom the supervisor logs in.
+/// The user as whom the supervisor logs in.
 #[derive(Clone)]
 pub struct Login {
     /// The user; empty for Redis without users.

@@ -143,7 +143,7 @@ pub struct AccessRecord {
     pub bytes_in: u64,
     /// Bytes of the response's body that were sent.
     pub bytes_out: u64,
-    /// Those of both that [`Observer::transferred`] has not reported: in and out.
+    /// Bytes in and out that [`Observer::transferred`] has not reported.
     pub unreported: (u64, u64),
     /// From the request's head to the response's head.
     pub first_byte: Duration,
@@ -285,7 +285,7 @@ pub struct SocketRecord {
     pub bytes_in: u64,
     /// Bytes of the guest's messages.
     pub bytes_out: u64,
-    /// Those of both that [`Observer::transferred`] has not reported: in and out.
+    /// Bytes in and out that [`Observer::transferred`] has not reported.
     pub unreported: (u64, u64),
     /// The code it ended with (RFC 6455, section 7.4); 1006 if it broke.
     pub code: u16,

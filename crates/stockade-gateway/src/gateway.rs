@@ -68,7 +68,7 @@ impl Gateway {
         Self::inheriting(InheritedSockets::default(), observer)
     }
 
-    /// The same, where a listener at the address of an inherited socket takes that one.
+    /// A gateway without listeners and routes, whose listener at the address of an inherited socket will take that socket.
     pub fn inheriting(inherited: InheritedSockets, observer: Arc<dyn Observer>) -> Self {
         let (phase, phase_receiver) = watch::channel(Phase::Serving);
         let state = Arc::new(GatewayState {

@@ -95,7 +95,7 @@ pub struct CallRecord<'a> {
     pub sent: u64,
     /// Bytes of its result.
     pub received: u64,
-    /// Those of both that [`CallAudit::moved`] has not reported: sent and received.
+    /// Bytes sent and received that [`CallAudit::moved`] has not reported.
     pub unreported: (u64, u64),
     /// Until its result was there.
     pub took: Duration,

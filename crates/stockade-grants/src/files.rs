@@ -195,7 +195,7 @@ fn watches(most: usize, count: HandleCount) -> Arc<Watches> {
 pub struct Files(Opened);
 
 impl Files {
-    /// Of a folder that the host has opened.
+    /// Grants a folder that the host has opened.
     #[must_use]
     pub fn new(folder: Arc<Folder>) -> Self {
         Self(Opened {

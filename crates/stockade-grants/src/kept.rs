@@ -87,7 +87,7 @@ pub struct OpenHandles {
     pub binding: Arc<str>,
     /// The kind.
     pub kind: &'static str,
-    /// That many.
+    /// How many handles are open.
     pub open: usize,
 }
 

@@ -30,7 +30,7 @@ pub struct GrantedUse {
     pub egress_sent: u64,
     /// Bytes that they received.
     pub egress_received: u64,
-    /// Those that no rule allows, or that exceeded a limit.
+    /// Outbound requests that no rule allows, or that exceeded a limit.
     pub egress_refused: u64,
     /// Calls of grants.
     pub calls: u64,
@@ -38,7 +38,7 @@ pub struct GrantedUse {
     pub sent: u64,
     /// Bytes of their results.
     pub received: u64,
-    /// Those that a bound or a policy refused.
+    /// Calls that a bound or a policy refused.
     pub refused: u64,
 }
 

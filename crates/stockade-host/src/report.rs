@@ -10,7 +10,7 @@ use deno_core::error::{
 };
 
 /// How deep causes and aggregated errors are shown.
-const MAX_DEPTH: usize = 16;
+const MAX_CAUSE_DEPTH: usize = 16;
 
 /// Prints an error of the script. `color`: standard error is a terminal that wants colours.
 pub(crate) fn print(error: &CoreError, color: bool) {
@@ -73,7 +73,7 @@ impl Report {
     }
 
     fn error(&self, error: &JsError, with_source: bool, depth: usize) -> String {
-        if depth >= MAX_DEPTH {
+        if depth >= MAX_CAUSE_DEPTH {
             return "[more errors]".to_owned();
         }
         let mut out = error.exception_message.clone();

@@ -22,7 +22,7 @@ use crate::events::Pump;
 use crate::heap::Heap;
 use crate::inspect::{Inspected, list_worker};
 use crate::interrupt::Interrupt;
-use crate::modules::Loader;
+use crate::modules::{Loader, read_source};
 use crate::options::HostOptions;
 use crate::realm::{self, LifeEvent};
 use crate::report;
@@ -149,7 +149,7 @@ fn main_module(options: &HostOptions) -> Result<(ModuleSpecifier, Loader), HostE
     };
     if let Some(stream) = open_stream(&script) {
         let source = stream
-            .and_then(read_script)
+            .and_then(read_source)
             .map_err(|error| unreadable(error.to_string()))?;
         let url = script_url(Path::new(STREAM_NAME)).map_err(unreadable)?;
         return Ok((url.clone(), Loader::with_module(url, source)));
@@ -173,13 +173,6 @@ fn script_url(path: &Path) -> Result<ModuleSpecifier, String> {
     let absolute = std::path::absolute(path).map_err(|error| error.to_string())?;
     Url::from_file_path(&absolute)
         .map_err(|()| format!("'{}' is not a file: URL", absolute.display()))
-}
-
-/// Reads a script that is not a file.
-fn read_script(mut stream: Box<dyn std::io::Read>) -> std::io::Result<Vec<u8>> {
-    let mut source = Vec::new();
-    stream.read_to_end(&mut source)?;
-    Ok(source)
 }
 
 struct Run<'a> {

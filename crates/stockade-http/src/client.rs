@@ -15,7 +15,7 @@ pub struct Client {
     pub request_id: Arc<str>,
     /// The client's own connection is encrypted, as far as is known: to this machine, or to a trusted proxy.
     pub https: bool,
-    /// Of the connection, where it is encrypted.
+    /// The TLS of the connection, where it is encrypted.
     pub secure: Option<Arc<ClientTls>>,
     /// The client wants to go on with a WebSocket.
     pub upgrade: bool,
@@ -25,13 +25,13 @@ pub struct Client {
     pub key: Option<u64>,
     /// What a site gets to know of the token with which the client was let in, as JSON.
     pub token: Option<Arc<str>>,
-    /// Where the CPU time of the request is charged; `None` where no limit counts CPU time.
-    pub cpu: Option<Arc<dyn CpuAccount>>,
+    /// Where what the request uses is charged; `None` where no limit and no receipt counts it.
+    pub account: Option<Arc<dyn RequestAccount>>,
 }
 
-/// Where the CPU time of a request is charged, as the kernel counts it. The methods are called on the way of requests:
-/// they must not block.
-pub trait CpuAccount: fmt::Debug + Send + Sync {
+/// Where what a request uses is charged: CPU time as the kernel counts it, outbound requests with their bytes, and refusals.
+/// The methods are called on the way of requests: they must not block.
+pub trait RequestAccount: fmt::Debug + Send + Sync {
     /// CPU time that was used for the request; comes while the request is open and after its end.
     fn used(&self, time: Duration);
 

@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The longest name (RFC 1035, 2.3.4), without its trailing dot.
-const MAX_NAME: usize = 253;
+const MAX_HOST_BYTES: usize = 253;
 
 /// A checked host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,7 +26,7 @@ pub enum HostError {
     #[error("the host is empty")]
     Empty,
     /// Longer than a name can be.
-    #[error("the host is longer than {MAX_NAME} characters")]
+    #[error("the host is longer than {MAX_HOST_BYTES} characters")]
     Long,
     /// A label is empty, or longer than 63 characters.
     #[error("the host has an empty label, or one of more than 63 characters")]
@@ -58,7 +58,7 @@ impl Host {
         if text.is_empty() {
             return Err(HostError::Empty);
         }
-        if text.len() > MAX_NAME {
+        if text.len() > MAX_HOST_BYTES {
             return Err(HostError::Long);
         }
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');

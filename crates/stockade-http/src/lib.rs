@@ -2,7 +2,8 @@
 //!
 //! A request passes from the gateway to an instance, from an instance to the broker, and from one instance to
 //! another. All of them use the one [`Body`], the one [`SocketMessage`] and the one description of a
-//! [`Client`], so that nothing is copied on the way. Routes, rules of the data guard and the configuration
+//! [`Client`], so that nothing is copied on the way. What a request uses is charged to its [`RequestAccount`], and
+//! [`Charges`] divides among requests what an isolate uses. Routes, rules of the data guard and the configuration
 //! file share one [`Scheme`], one [`HostPattern`], one [`PathPattern`] and one normal form of paths.
 //!
 //! Invariants:
@@ -14,6 +15,7 @@
 
 mod bearer;
 mod body;
+mod charges;
 mod client;
 mod host;
 mod on_behalf;
@@ -25,9 +27,10 @@ mod websocket;
 
 pub use bearer::{SeveralCredentials, bearer};
 pub use body::{Body, BoxError, empty_body, full_body};
-pub use client::{Client, ClientCertificate, ClientTls, CpuAccount, ServedBy};
+pub use charges::{Charges, Metered, Used};
+pub use client::{Client, ClientCertificate, ClientTls, RequestAccount, ServedBy};
 pub use host::{Host, HostError};
-pub use on_behalf::{OnBehalf, cpu_in_charge, key_in_charge, on_behalf_of};
+pub use on_behalf::{OnBehalf, account_in_charge, key_in_charge, on_behalf_of};
 pub use path::{EncodedSlashes, NormalPath, PathError, Slashes, normalize_escapes};
 pub use pattern::{HostPattern, HostPatternError, PathPattern};
 pub use problem::Problem;

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use tokio::task::futures::TaskLocalFuture;
 use tokio::task_local;
 
-use crate::client::CpuAccount;
+use crate::client::RequestAccount;
 
 /// The client for which a task works.
 #[derive(Debug, Clone, Default)]
 pub struct OnBehalf {
     /// The number of its API key.
     pub key: Option<u64>,
-    /// Where CPU time is charged.
-    pub cpu: Option<Arc<dyn CpuAccount>>,
+    /// Where what is used for its request is charged, if anything counts that.
+    pub account: Option<Arc<dyn RequestAccount>>,
 }
 
 task_local! {
@@ -31,11 +31,11 @@ pub fn key_in_charge() -> Option<u64> {
     CLIENT.try_with(|client| client.key).ok().flatten()
 }
 
-/// Where the CPU time of what the current task causes is charged, if it is.
+/// Where what the current task uses is charged, if anything counts that.
 #[must_use]
-pub fn cpu_in_charge() -> Option<Arc<dyn CpuAccount>> {
-    let cpu = CLIENT.try_with(|client| client.cpu.clone());
-    cpu.ok().flatten()
+pub fn account_in_charge() -> Option<Arc<dyn RequestAccount>> {
+    let account = CLIENT.try_with(|client| client.account.clone());
+    account.ok().flatten()
 }
 
 #[cfg(test)]
@@ -47,7 +47,7 @@ mod tests {
         assert_eq!(key_in_charge(), None);
         let client = OnBehalf {
             key: Some(7),
-            cpu: None,
+            account: None,
         };
         on_behalf_of(client, async {
             assert_eq!(key_in_charge(), Some(7));

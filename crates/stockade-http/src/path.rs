@@ -25,7 +25,7 @@ pub enum Slashes {
     /// Several slashes are one.
     #[default]
     Merge,
-    /// They stay.
+    /// Encoded slashes stay.
     Keep,
 }
 

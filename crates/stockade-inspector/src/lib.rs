@@ -22,6 +22,8 @@ mod target;
 mod waiting;
 
 pub use server::{Inspector, ListenError};
-pub use session::{BoxError, CommandSender, Debuggable, Debuggers, Entrance, Session, Watcher};
+pub use session::{
+    BoxError, CommandSender, Debuggable, Debuggers, Entrance, Session, Watcher, leave,
+};
 pub use target::{Listed, Target};
-pub use waiting::{MAX_WAITING, MessageReceiver, MessageSender, Overflow};
+pub use waiting::{MessageReceiver, MessageSender, Overflow};

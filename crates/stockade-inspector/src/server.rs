@@ -8,7 +8,9 @@ use deno_core::JsRuntime;
 use deno_core::futures::StreamExt as _;
 use deno_inspector_server::validated_host_header;
 use fastwebsockets::upgrade::{UpgradeFut, upgrade};
-use fastwebsockets::{FragmentCollectorRead, Frame, OpCode, Payload, WebSocketError};
+use fastwebsockets::{
+    FragmentCollectorRead, Frame, OpCode, Payload, WebSocketError, WebSocketRead, WebSocketWrite,
+};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue, ORIGIN};
@@ -16,11 +18,12 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::session::{Debuggable, Debuggers, Entrance, Session, Watcher};
+use crate::session::{CommandSender, Debuggable, Debuggers, Entrance, Session, Watcher};
 use crate::target::{Entries, Listed, ListedTarget, Target};
 
 /// Close code of a socket whose isolate has ended (RFC 6455, "going away").
@@ -36,7 +39,7 @@ const MAX_REASON: usize = 123;
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen for debuggers on {address}: {source}\n  fix: choose another address")]
 pub struct ListenError {
-    /// That was asked for.
+    /// The address that was asked for.
     pub address: SocketAddr,
     /// What the system said.
     pub source: std::io::Error,
@@ -246,65 +249,13 @@ fn connect(mut request: Request<Incoming>, entry: &ListedTarget) -> Answer {
 }
 
 /// Carries messages both ways until either side is gone.
-async fn carry(socket: UpgradeFut, mut session: Session) -> Result<(), WebSocketError> {
-    let (reader, mut writer) = socket.await?.split(tokio::io::split);
+async fn carry(socket: UpgradeFut, session: Session) -> Result<(), WebSocketError> {
+    let (reader, writer) = socket.await?.split(tokio::io::split);
     let to_isolate = Arc::clone(&session.to_isolate);
-    // Answers to pings and to closing, which the reader asks for: it reads on when they are sent.
-    let (obliged, mut obligations) = mpsc::channel(1);
-    let read = async move {
-        let mut reader = FragmentCollectorRead::new(reader);
-        loop {
-            let mut oblige = |frame: Frame<'_>| {
-                let payload = Payload::Owned(frame.payload.to_vec());
-                let frame = Frame::new(true, frame.opcode, None, payload);
-                let obliged = obliged.clone();
-                async move {
-                    // Nobody is there to send it any more when the isolate is gone.
-                    let _ = obliged.send(frame).await;
-                    Ok::<(), WebSocketError>(())
-                }
-            };
-            let frame = reader.read_frame(&mut oblige).await?;
-            match frame.opcode {
-                OpCode::Text => {
-                    let text = String::from_utf8_lossy(&frame.payload).into_owned();
-                    if !to_isolate.send(text).await {
-                        return Ok::<(), WebSocketError>(());
-                    }
-                }
-                OpCode::Close => return Ok(()),
-                _ => {}
-            }
-        }
-    };
-    let write = async move {
-        loop {
-            let frame = tokio::select! {
-                biased;
-                obligation = obligations.recv() => match obligation {
-                    Some(frame) => frame,
-                    // The reader is done.
-                    None => return Ok(()),
-                },
-                message = session.from_isolate.next() => match message {
-                    Some(Ok(message)) => Frame::text(Payload::Owned(message.into_bytes())),
-                    Some(Err(why)) => {
-                        tracing::warn!("a debugger's session is over: {why}");
-                        let mut reason = why.to_string();
-                        reason.truncate(reason.floor_char_boundary(MAX_REASON));
-                        let over = Frame::close(POLICY, reason.as_bytes());
-                        return writer.write_frame(over).await;
-                    }
-                    None => {
-                        let going_away = Frame::close(GOING_AWAY, b"the isolate has ended");
-                        return writer.write_frame(going_away).await;
-                    }
-                },
-            };
-            writer.write_frame(frame).await?;
-        }
-    };
-    // `session` is dropped with `write`, and notifies the isolate.
+    let (obliged, obligations) = mpsc::channel(1);
+    let read = read_commands(reader, to_isolate, obliged);
+    let write = write_messages(writer, session, obligations);
+    // The session is dropped with `write`, and notifies the isolate.
     tokio::pin!(write);
     tokio::select! {
         done = &mut write => done,
@@ -312,5 +263,70 @@ async fn carry(socket: UpgradeFut, mut session: Session) -> Result<(), WebSocket
             done?;
             write.await
         }
+    }
+}
+
+/// Reads what the debugger sends until it is gone or the isolate takes nothing more. Answers to pings and to closing go to
+/// `obliged`: reading goes on when they are sent.
+async fn read_commands<S: AsyncRead + Unpin>(
+    reader: WebSocketRead<S>,
+    to_isolate: Arc<CommandSender>,
+    obliged: mpsc::Sender<Frame<'static>>,
+) -> Result<(), WebSocketError> {
+    let mut reader = FragmentCollectorRead::new(reader);
+    loop {
+        let mut oblige = |frame: Frame<'_>| {
+            let payload = Payload::Owned(frame.payload.to_vec());
+            let frame = Frame::new(true, frame.opcode, None, payload);
+            let obliged = obliged.clone();
+            async move {
+                // Nobody is there to send it any more when the isolate is gone.
+                let _ = obliged.send(frame).await;
+                Ok::<(), WebSocketError>(())
+            }
+        };
+        let frame = reader.read_frame(&mut oblige).await?;
+        match frame.opcode {
+            OpCode::Text => {
+                let text = String::from_utf8_lossy(&frame.payload).into_owned();
+                if !to_isolate.send(text).await {
+                    return Ok(());
+                }
+            }
+            OpCode::Close => return Ok(()),
+            _ => {}
+        }
+    }
+}
+
+/// Writes what the isolate sends until the session is over, and `obligations` first, until nothing more is read.
+async fn write_messages<S: AsyncWrite + Unpin>(
+    mut writer: WebSocketWrite<S>,
+    mut session: Session,
+    mut obligations: mpsc::Receiver<Frame<'static>>,
+) -> Result<(), WebSocketError> {
+    loop {
+        let frame = tokio::select! {
+            biased;
+            obligation = obligations.recv() => match obligation {
+                Some(frame) => frame,
+                None => return Ok(()),
+            },
+            message = session.from_isolate.next() => match message {
+                Some(Ok(message)) => Frame::text(Payload::Owned(message.into_bytes())),
+                Some(Err(why)) => {
+                    tracing::warn!("a debugger's session is over: {why}");
+                    let mut reason = why.to_string();
+                    reason.truncate(reason.floor_char_boundary(MAX_REASON));
+                    let over = Frame::close(POLICY, reason.as_bytes());
+                    return writer.write_frame(over).await;
+                }
+                None => {
+                    let going_away = Frame::close(GOING_AWAY, b"the isolate has ended");
+                    return writer.write_frame(going_away).await;
+                }
+            },
+        };
+        writer.write_frame(frame).await?;
     }
 }

@@ -13,7 +13,8 @@ use deno_core::futures::StreamExt as _;
 use deno_core::futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use deno_core::futures::stream::BoxStream;
 use deno_core::{
-    InspectorMsg, InspectorSessionChannels, InspectorSessionKind, InspectorSessionProxy, JsRuntime,
+    InspectorMsg, InspectorMsgKind, InspectorSessionChannels, InspectorSessionKind,
+    InspectorSessionProxy, JsRuntime,
 };
 use parking_lot::Mutex;
 
@@ -25,7 +26,13 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// How long an isolate waits for a debugger that takes none of its messages. Its clocks stand meanwhile.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Is notified of an isolate's sessions, on the isolate's thread.
+/// The number of [`FORGET_CONSOLE`]. Debuggers begin with 1 or 0.
+const FORGET_ID: i32 = -1;
+
+/// Has V8 drop the calls of the console, and with them the objects that it keeps for debuggers.
+const FORGET_CONSOLE: &str = r#"{"id":-1,"method":"Runtime.discardConsoleEntries"}"#;
+
+/// Receives notices about an isolate's sessions, on the isolate's thread.
 pub trait Watcher: Send + Sync {
     /// A debugger begins to hold the isolate (`true`) or lets it go (`false`). Where several debuggers
     /// hold it at once, each pause is reported for each of them.
@@ -69,6 +76,22 @@ impl Debuggers {
                 closer.close();
             }
         }
+    }
+
+    /// Whether a debugger has a session.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        let senders = self.senders.lock();
+        senders.open.iter().any(|open| !open.to_isolate.is_closed())
+    }
+
+    /// Has V8 drop the calls of the console that it keeps for debuggers, with their objects. Debuggers go on showing the
+    /// calls, and can no longer look into the objects.
+    pub fn forget_console(&self) {
+        let senders = self.senders.lock();
+        let forget = |open: &OpenSession| open.to_isolate.unbounded_send(FORGET_CONSOLE.to_owned());
+        // V8 does it for all sessions.
+        let _ = senders.open.iter().any(|open| forget(open).is_ok());
     }
 
     /// Whether [`Debuggers::close`] was called.
@@ -124,7 +147,7 @@ impl CommandSender {
         match &self.0 {
             CommandWay::Elsewhere(sender) => sender.close(),
             CommandWay::Here { sender, unanswered } => {
-                sender.close_channel();
+                leave(sender);
                 unanswered.close();
             }
         }
@@ -161,6 +184,13 @@ pub trait Debuggable: Send + Sync {
 
     /// Connects a debugger; `None` if the isolate has ended or takes no more.
     fn connect(&self) -> Option<Session>;
+}
+
+/// Ends a session of [`Entrance::open`]. What the isolate's console showed is forgotten with it.
+pub fn leave(to_isolate: &UnboundedSender<String>) {
+    // The session or the isolate may have ended.
+    let _ = to_isolate.unbounded_send(FORGET_CONSOLE.to_owned());
+    to_isolate.close_channel();
 }
 
 /// The way into one isolate of this process.
@@ -320,7 +350,8 @@ impl Wake for Passage {
                     if let Some(watcher) = &self.watcher {
                         watcher.spoke(message.content.capacity());
                     }
-                    if let Some(out) = &state.out {
+                    let is_own = matches!(message.kind, InspectorMsgKind::Message(FORGET_ID));
+                    if let Some(out) = state.out.as_ref().filter(|_| !is_own) {
                         out(message.content);
                     }
                 }
@@ -352,7 +383,6 @@ fn pause_in(message: &str) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use deno_core::InspectorMsgKind;
     use deno_core::futures::FutureExt as _;
 
     fn entrance(
@@ -414,6 +444,36 @@ mod tests {
         assert!(next().unwrap().unwrap().contains("paused"));
         assert!(next().unwrap().unwrap().contains("\"id\":1"));
         assert!(next().is_none());
+    }
+
+    #[test]
+    fn session_that_ends_has_the_console_forgotten_and_its_debugger_does_not_see_it() {
+        let debuggers = Debuggers::default();
+        assert!(!debuggers.is_attached());
+        let (isolate, mut sessions) = unbounded();
+        let mut session = entrance(isolate, debuggers.clone(), None)
+            .connect()
+            .unwrap();
+        assert!(debuggers.is_attached());
+        let proxy = sessions.try_recv().unwrap();
+        let InspectorSessionChannels::Regular { tx, mut rx } = proxy.channels else {
+            panic!("a worker's channels");
+        };
+        debuggers.forget_console();
+        assert_eq!(rx.try_recv().unwrap(), FORGET_CONSOLE);
+        let answer = |id: i32| InspectorMsg {
+            kind: InspectorMsgKind::Message(id),
+            content: format!("{{\"id\":{id},\"result\":{{}}}}"),
+        };
+        for id in [FORGET_ID, 1] {
+            tx.unbounded_send(answer(id)).unwrap();
+        }
+        let next = session.from_isolate.next().now_or_never().flatten();
+        assert!(next.unwrap().unwrap().contains("\"id\":1"));
+        drop(session);
+        assert!(!debuggers.is_attached());
+        assert_eq!(rx.try_recv().unwrap(), FORGET_CONSOLE);
+        assert!(rx.try_recv().is_err_and(|error| error.is_closed()));
     }
 
     #[test]

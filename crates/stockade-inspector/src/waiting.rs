@@ -13,12 +13,11 @@ use std::time::Duration;
 
 use deno_core::futures::Stream;
 use parking_lot::{Condvar, Mutex};
+use stockade_protocol::bounds::MAX_DEBUG_BYTES;
+use stockade_protocol::{UnansweredCommands, debug_message_size as size};
 
 /// Bytes of messages that wait for one side of a session.
-pub const MAX_WAITING: usize = 64 << 20;
-
-/// Bytes that a message has in memory besides its text.
-const OVERHEAD: usize = 64;
+const MAX_WAITING: usize = MAX_DEBUG_BYTES;
 
 /// Why a session is over before either side has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -54,10 +53,6 @@ struct State {
     overflow: Option<Overflow>,
     receiver: Option<Waker>,
     senders: Vec<Waker>,
-}
-
-fn size(text: &str) -> usize {
-    text.len() + OVERHEAD
 }
 
 impl State {
@@ -209,7 +204,7 @@ impl Stream for MessageReceiver {
     }
 }
 
-/// Bytes of commands that a debugger has sent and that V8 has not answered: V8 takes them from a queue without a bound.
+/// What a debugger has sent and V8 has not answered: further commands wait for room.
 #[derive(Default)]
 pub(crate) struct Unanswered {
     state: Mutex<Commands>,
@@ -217,8 +212,7 @@ pub(crate) struct Unanswered {
 
 #[derive(Default)]
 struct Commands {
-    sizes: VecDeque<usize>,
-    bytes: usize,
+    unanswered: UnansweredCommands,
     closed: bool,
     senders: Vec<Waker>,
 }
@@ -226,30 +220,24 @@ struct Commands {
 impl Unanswered {
     /// Waits until a command may be sent. False if nobody answers any more.
     pub(crate) async fn send(&self, text: &str) -> bool {
-        let size = size(text);
         poll_fn(|cx| {
             let mut state = self.state.lock();
-            if state.closed || size > MAX_WAITING {
+            if state.closed || size(text) > MAX_WAITING {
                 return Poll::Ready(false);
             }
-            if state.bytes.saturating_add(size) > MAX_WAITING {
+            if !state.unanswered.sent(text) {
                 state.senders.push(cx.waker().clone());
                 return Poll::Pending;
             }
-            state.bytes += size;
-            state.sizes.push_back(size);
             Poll::Ready(true)
         })
         .await
     }
 
-    /// Takes a message of V8: an answer makes room. V8 puts the number of a command first, and what is wrong with one
-    /// that has none.
+    /// Takes a message of V8: an answer makes room.
     pub(crate) fn received(&self, message: &str) {
-        if message.starts_with("{\"id\":") || message.starts_with("{\"error\":") {
-            let mut state = self.state.lock();
-            let size = state.sizes.pop_front().unwrap_or(0);
-            state.bytes = state.bytes.saturating_sub(size);
+        let mut state = self.state.lock();
+        if state.unanswered.received(message) {
             state.senders.drain(..).for_each(Waker::wake);
         }
     }
@@ -270,10 +258,8 @@ mod tests {
 
     use super::*;
 
-    const LARGE: usize = MAX_WAITING / 4 - OVERHEAD;
-
     fn large() -> String {
-        "x".repeat(LARGE)
+        "x".repeat(MAX_WAITING / 4 - size(""))
     }
 
     #[test]
@@ -293,7 +279,7 @@ mod tests {
                 .unwrap()
                 .unwrap()
                 .len(),
-            LARGE
+            large().len()
         );
         assert_eq!((&mut waiting).now_or_never(), Some(true));
         drop(waiting);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(50);
-const LONGEST: Duration = Duration::from_secs(5);
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
 
 /// Waits that double from 50 ms to 5 s.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ impl Default for Backoff {
 impl Backoff {
     pub(crate) fn next(&mut self) -> Duration {
         let wait = self.0;
-        self.0 = (self.0 * 2).min(LONGEST);
+        self.0 = (self.0 * 2).min(LONGEST_DELAY);
         wait
     }
 

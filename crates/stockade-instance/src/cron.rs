@@ -1,4 +1,4 @@
-//! Calls `scheduled` when it is time.
+//! Calls `scheduled` when it is time, or when the host asks for it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -45,7 +45,8 @@ async fn run_cron(pool: Arc<Pool>, index: usize) {
             return;
         }
         if running.is_empty() {
-            running.spawn(run_once(Arc::clone(&pool), cron.clone(), due));
+            let time = due.timestamp_millis();
+            running.spawn(run_once(Arc::clone(&pool), Arc::clone(&cron.text), time));
         } else {
             pool.observer.cron(cron.text(), &CronOutcome::Skipped);
         }
@@ -67,7 +68,8 @@ async fn wait_until(due: DateTime<Utc>) {
     }
 }
 
-async fn run_once(pool: Arc<Pool>, cron: Cron, due: DateTime<Utc>) {
+/// Runs the handler once, for this entry and this time in milliseconds since 1970. The outcome goes to the observer, too.
+pub(crate) async fn run_once(pool: Arc<Pool>, cron: Arc<str>, due: i64) -> CronOutcome {
     let (began, start) = (Instant::now(), SystemTime::now());
     let trace = pool.services.begin_trace();
     let outcome = match attempt(&pool, &cron, due, trace.as_ref()).await {
@@ -85,17 +87,18 @@ async fn run_once(pool: Arc<Pool>, cron: Cron, due: DateTime<Utc>) {
             failed: !matches!(outcome, CronOutcome::Done { .. }),
             attributes: vec![
                 ("stockade.instance", Arc::clone(&pool.options.name).into()),
-                ("stockade.cron", cron.text().to_owned().into()),
+                ("stockade.cron", Arc::clone(&cron).into()),
             ],
         });
     }
-    pool.observer.cron(cron.text(), &outcome);
+    pool.observer.cron(&cron, &outcome);
+    outcome
 }
 
 async fn attempt(
     pool: &Arc<Pool>,
-    cron: &Cron,
-    due: DateTime<Utc>,
+    cron: &str,
+    due: i64,
     trace: Option<&Trace>,
 ) -> Result<(), String> {
     let found = fetch::place(pool, trace).await;
@@ -116,8 +119,8 @@ async fn run_in(
     pool: &Pool,
     mirror: &Arc<Mirror>,
     slot: Slot,
-    cron: &Cron,
-    due: DateTime<Utc>,
+    cron: &str,
+    due: i64,
     span: Option<&Span>,
 ) -> Result<(), String> {
     let id = mirror.number_request();
@@ -126,9 +129,9 @@ async fn run_in(
         .await_run(id, slot, trace)
         .map_err(|end| end.to_string())?;
     let mut json = format!("[{id},");
-    push_string(&mut json, cron.text());
+    push_string(&mut json, cron);
     let traced = if span.is_some() { ",true" } else { "" };
-    json.push_str(&format!(",{}{traced}]", due.timestamp_millis()));
+    json.push_str(&format!(",{due}{traced}]"));
     if let Err(error) = mirror.handle.control("cron.run", Payload::from_json(json)) {
         mirror.withdraw(id);
         return Err(error.to_string());

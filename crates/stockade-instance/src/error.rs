@@ -45,7 +45,7 @@ pub enum FetchError {
     /// No mirror runs, for the last one could not be started.
     #[error("no mirror runs: {why}")]
     NotStarted {
-        /// Of the last attempt.
+        /// Why the last attempt failed.
         why: String,
         /// When the next attempt is due.
         retry_after: Duration,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use stockade_capability::{CallPayload, Pipe};
-use stockade_http::{Body, OnBehalf, cpu_in_charge, key_in_charge};
+use stockade_http::{Body, OnBehalf, account_in_charge, key_in_charge};
 use stockade_protocol::bounds::MAX_NAME_BYTES;
 use stockade_protocol::{GuestError, Payload};
 use stockade_supervisor::{CallError, End, SendError};
@@ -212,7 +212,7 @@ pub(crate) fn guest_span(
 fn in_charge() -> OnBehalf {
     OnBehalf {
         key: key_in_charge(),
-        cpu: cpu_in_charge(),
+        account: account_in_charge(),
     }
 }
 
@@ -233,7 +233,7 @@ async fn attempt(
     let client = prepared.client.as_deref();
     slot.charge_to(client.map_or_else(in_charge, |client| OnBehalf {
         key: client.key,
-        cpu: client.cpu.clone(),
+        account: client.account.clone(),
     }));
     let id = mirror.number_request();
     let (stream, body) = match &mut prepared.body {

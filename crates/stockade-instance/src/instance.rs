@@ -12,14 +12,14 @@ use stockade_supervisor::{DebugSession, IsolateHandle, Supervisor};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::cron::run_crons;
+use crate::cron::{run_crons, run_once};
 use crate::error::FetchError;
 use crate::fetch;
 use crate::mirror::Mirror;
-use crate::observer::{MirrorEndReason, Observer, ScaleCause};
+use crate::observer::{CronOutcome, MirrorEndReason, Observer, ScaleCause};
 use crate::options::InstanceOptions;
 use crate::pool::{Pool, Readiness};
-use crate::reconciler::Reconciler;
+use crate::reconciler::{REPLACED, RESTART, Reconciler};
 use crate::services::{Services, Transport};
 use crate::stats::{Drained, InstanceStats};
 
@@ -149,9 +149,30 @@ impl Instance {
         fetch::connect(&self.pool, pipe, transport).await
     }
 
+    /// Calls `scheduled` of a mirror now, for this entry of `crons` and this time in milliseconds since 1970, whether or not
+    /// the clock calls it meanwhile. The run goes on, and its outcome reaches the observer, if the future is dropped.
+    pub async fn run_scheduled(&self, cron: &str, time: i64) -> CronOutcome {
+        let running = tokio::spawn(run_once(Arc::clone(&self.pool), cron.into(), time));
+        running.await.unwrap_or_else(|error| CronOutcome::Failed {
+            why: error.to_string(),
+        })
+    }
+
     /// Takes no more requests, lets those that run come to their end, `waitUntil` included, and ends the
     /// mirrors; at the deadline in any case.
     pub async fn drain(&self, deadline: Duration) -> Drained {
+        // 1001: going away (RFC 6455, section 7.4.1).
+        self.end(deadline, 1001, "the site is being stopped").await
+    }
+
+    /// Ends as [`Self::drain`] does, for another instance that has this one's place: WebSockets that are cut are closed with the
+    /// code that asks clients to connect again.
+    pub async fn replaced(&self, deadline: Duration) -> Drained {
+        self.end(deadline, RESTART, REPLACED).await
+    }
+
+    /// Ends, and closes the WebSockets that are open at the deadline with this code and reason.
+    async fn end(&self, deadline: Duration, code: u16, reason: &'static str) -> Drained {
         let until = Instant::now() + deadline;
         self.pool.begin_drain();
         while !self.is_at_rest() && Instant::now() < until {
@@ -165,8 +186,7 @@ impl Instance {
             drained.requests_cut += mirror.in_flight();
             drained.sockets_cut += mirror.open_sockets();
             drained.background_cut += mirror.background();
-            // 1001: going away (RFC 6455, section 7.4.1).
-            mirror.close_sockets(1001, "the site is being stopped");
+            mirror.close_sockets(code, reason);
         }
         self.life.stop.cancel();
         let reconciler = self.life.reconciler.lock().take();

@@ -36,7 +36,6 @@ pub use error::{FetchError, Refusal};
 pub use granted::{FetchHandler, GrantedGuest, GrantedServices, Takes, set_serving};
 pub use instance::{Instance, MirrorDebugger, MirrorError};
 pub use limits::InstanceLimits;
-pub use mirror::{Charges, Metered, Used};
 pub use observer::{CronOutcome, MirrorEnd, MirrorEndReason, Observer, ScaleCause, Unobserved};
 pub use options::{Autoscale, Cron, InstanceOptions, MirrorNumbers, Recycle, Scaling};
 pub use services::{

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use stockade_http::Used;
 use stockade_protocol::{ConsoleLevel, GuestError};
 use stockade_supervisor::{ResourceUsage, TerminateReason};
 use strum::{IntoStaticStr, VariantArray, VariantNames};
 
 use crate::error::{FetchError, Refusal};
-use crate::mirror::Used;
 
 /// Observes one instance. All methods are called on the way of requests: they must be quick
 /// and must not wait. Texts of the guest are bounded, and hostile.

@@ -126,12 +126,12 @@ pub struct Recycle {
 /// When to call `scheduled`; UTC.
 #[derive(Debug, Clone)]
 pub struct Cron {
-    text: Arc<str>,
+    pub(crate) text: Arc<str>,
     pub(crate) times: croner::Cron,
 }
 
 impl Cron {
-    /// These times, and the five fields that they were written as: minute, hour, day of the month, month, day of the
+    /// A schedule of these times, and the five fields that they were written as: minute, hour, day of the month, month, day of the
     /// week.
     #[must_use]
     pub fn new(text: &str, times: croner::Cron) -> Self {
@@ -141,7 +141,7 @@ impl Cron {
         }
     }
 
-    /// As it was written.
+    /// The schedule as it was written.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text

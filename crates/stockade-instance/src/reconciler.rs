@@ -27,6 +27,11 @@ const STABLE: Duration = Duration::from_secs(10);
 /// How often mirrors are checked.
 const TICK: Duration = Duration::from_secs(1);
 
+/// What closes the WebSockets of a mirror that has a successor (1012: service restart,
+/// https://www.iana.org/assignments/websocket).
+pub(crate) const RESTART: u16 = 1012;
+pub(crate) const REPLACED: &str = "the site is being replaced";
+
 /// How long the ends of all mirrors are waited for.
 const LAST: Duration = Duration::from_secs(5);
 
@@ -377,8 +382,7 @@ fn end_if_done(mirror: &Mirror) {
     if mirror.is_at_rest() {
         mirror.end(reason);
     } else if mirror.is_drain_over() {
-        // 1012: service restart (https://www.iana.org/assignments/websocket).
-        mirror.close_sockets(1012, "the site is being replaced");
+        mirror.close_sockets(RESTART, REPLACED);
         mirror.end(reason);
     }
 }

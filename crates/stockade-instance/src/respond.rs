@@ -66,16 +66,7 @@ fn build(
         return Ok(Response::from_parts(parts, empty_body()));
     }
     if head.has_no_body(&prepared.method) {
-        // What the response to GET has: the body's own length where it is known, whatever the guest says.
-        let length = match &body {
-            ReplyBody::Whole(bytes, _) if !bytes.is_empty() => Some(bytes.len() as u64),
-            ReplyBody::Whole(..)
-            | ReplyBody::None
-            | ReplyBody::Stream(_)
-            | ReplyBody::Returned(_) => head.content_length,
-        };
-        let has_length = prepared.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
-        if let (Some(length), true) = (length.filter(|_| !no_length(&head)), has_length) {
+        if let Some(length) = length_without_body(&prepared.method, &head, &body) {
             parts.headers.insert(CONTENT_LENGTH, length.into());
         }
         return Ok(Response::from_parts(parts, empty_body()));
@@ -114,6 +105,19 @@ fn build(
         ReplyBody::Returned(body) => streamed(Source::Host(body), &head, &mut parts.headers),
     };
     Ok(Response::from_parts(parts, body))
+}
+
+/// The `Content-Length` of a response that has no body, where it has one: what the response to GET has, which is the body's
+/// own length where that is known, whatever the guest says.
+fn length_without_body(method: &Method, head: &Head, body: &ReplyBody) -> Option<u64> {
+    let length = match body {
+        ReplyBody::Whole(bytes, _) if !bytes.is_empty() => Some(bytes.len() as u64),
+        ReplyBody::Whole(..) | ReplyBody::None | ReplyBody::Stream(_) | ReplyBody::Returned(_) => {
+            head.content_length
+        }
+    };
+    let has_length = *method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
+    length.filter(|_| has_length && !no_length(head))
 }
 
 /// No `Content-Length` may be sent with these (RFC 9110, section 8.6).

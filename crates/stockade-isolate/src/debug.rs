@@ -5,7 +5,7 @@ use std::sync::Arc;
 use deno_core::JsRuntime;
 use deno_core::futures::channel::mpsc::UnboundedSender;
 use parking_lot::Mutex;
-use stockade_inspector::{Debuggers, Entrance, Inspector, Listed, Target, Watcher};
+use stockade_inspector::{Debuggers, Entrance, Inspector, Listed, Target, Watcher, leave};
 use stockade_protocol::ProbeId;
 use stockade_supervisor::{Clocks, DebugEntrance, DebugExit, GuestContext};
 
@@ -72,7 +72,7 @@ impl DebugEntrance for WorkerEntrance {
 
     fn close(&self, id: ProbeId) {
         if let Some((_, session)) = self.open.lock().take_if(|(own, _)| *own == id) {
-            session.close_channel();
+            leave(&session);
             self.exit.end(id);
         }
     }

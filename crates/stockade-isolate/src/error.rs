@@ -2,7 +2,8 @@
 
 use deno_error::JsErrorClass as _;
 use stockade_protocol::bounds::MAX_ERROR_BYTES;
-use stockade_protocol::{GuestError, Position, harmless, harmless_line};
+use stockade_protocol::{GuestError, Position, harmless};
+use stockade_realm::place_in_message;
 use stockade_transpile::TranspileError;
 
 /// A syntax error with the line and a caret in its stack.
@@ -58,27 +59,12 @@ pub(crate) fn core_error(error: &deno_core::error::CoreError) -> GuestError {
             GuestError {
                 name: text(&name),
                 stack: Some(text(&format!("{name}: {message}"))),
-                position: place_in(message),
+                position: place_in_message(message),
                 ..GuestError::new(text(message))
             }
         }
         other => GuestError::new(text(&other.to_string())),
     }
-}
-
-/// The place that a loader's message names: in a line of its own, or at the end of the first.
-fn place_in(message: &str) -> Option<Position> {
-    let (_, place) = (message.rsplit_once("\n    at "))
-        .or_else(|| message.lines().next()?.rsplit_once(" at "))?;
-    let mut parts = place.rsplitn(3, ':');
-    let column = parts.next()?.parse().ok()?;
-    let line = parts.next()?.parse().ok()?;
-    let source = harmless_line(parts.next()?, MAX_ERROR_BYTES);
-    Some(Position {
-        source,
-        line,
-        column,
-    })
 }
 
 /// Whether the engine only says that a module waits in a top-level `await` for what no timer and no

@@ -1,7 +1,7 @@
 //! What a guest may import: the modules it was created with, and nothing else.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
@@ -22,7 +22,7 @@ use stockade_protocol::GuestError;
 use stockade_realm::{RUN, SERVE, node_source};
 use stockade_transpile::{Language, Options, transpile};
 
-use crate::source_maps::{BASE, SourceMaps, decode, inline_map};
+use crate::source_maps::{BASE, COMMENT, SourceMaps, decode, inline_map};
 use crate::sys::interrupt::Place;
 
 /// Schemes of what people import and a guest has not. No other may reach the loader: the runtime's own
@@ -114,11 +114,14 @@ pub(crate) struct GuestModules {
     /// What was asked for and is not there, as it was written; see [`GuestModules::find`].
     missing: RefCell<HashMap<Url, String>>,
     pub(crate) source_maps: SourceMaps,
+    /// Whether debuggers are let in.
+    inspect: Cell<bool>,
 }
 
 impl GuestModules {
-    /// Sets the modules there are, once, before guest code runs.
-    pub(crate) fn set_options(&self, options: Arc<IsolateOptions>) {
+    /// Sets the modules there are, once, before guest code runs. `inspect`: debuggers are let in.
+    pub(crate) fn set_options(&self, options: Arc<IsolateOptions>, inspect: bool) {
+        self.inspect.set(inspect);
         let names = options.modules.keys();
         *self.names.borrow_mut() = names
             .filter_map(|name| Some((url_for(name)?, name.clone())))
@@ -338,6 +341,14 @@ impl GuestModules {
         decode(inline_map(&code)?)
     }
 
+    /// Puts the source map of code that the runtime made at its end, where debuggers are let in: they find it nowhere else.
+    pub(crate) fn append_map(&self, name: &str, code: &mut String) {
+        let map = self.inspect.get().then(|| self.source_map(name)).flatten();
+        if let Some(url) = map.and_then(|map| map.to_data_url().ok()) {
+            code.extend(["\n", COMMENT, &url, "\n"]);
+        }
+    }
+
     fn load_source(&self, url: &Url, json: bool) -> Result<ModuleSource, JsErrorBox> {
         if let Some(code) = self.built_in(url) {
             let code = ModuleSourceCode::String(code);
@@ -364,11 +375,12 @@ impl GuestModules {
                 language,
                 module: true,
             };
-            let done = transpile(&code, &options)
+            let mut done = transpile(&code, &options)
                 .map_err(|error| JsErrorBox::new("SyntaxError", error.to_string()))?;
             if let Some(map) = done.source_map {
                 self.source_maps.add(url.to_string(), map);
             }
+            self.append_map(url.as_str(), &mut done.code);
             done.code
         };
         let code = ModuleSourceCode::String(code.into());

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
+use stockade_inspector::Debuggers;
 use stockade_limits::ConsoleMode;
 use stockade_protocol::{FromIsolate, Payload};
 use stockade_realm::GuestPort;
@@ -36,15 +37,25 @@ pub(crate) struct Port {
     listened: RefCell<Vec<String>>,
     /// Whether garbage is to be collected.
     collect: Cell<Collect>,
+    /// Where debuggers are let in.
+    debuggers: Option<Debuggers>,
+    /// Calls of the console that debuggers got since the engine last forgot them.
+    shown: Cell<u32>,
 }
 
+/// Calls of the console whose arguments the engine keeps for debuggers, at most. It keeps them as long as a debugger is there
+/// otherwise, and the guest would come to its memory limit only because it is debugged.
+const KEPT_CALLS: u32 = 1000;
+
 impl Port {
-    pub(crate) fn new(guest: Rc<GuestContext>) -> Self {
+    pub(crate) fn new(guest: Rc<GuestContext>, debuggers: Option<Debuggers>) -> Self {
         Self {
             guest,
             kept: RefCell::default(),
             listened: RefCell::default(),
             collect: Cell::default(),
+            debuggers,
+            shown: Cell::default(),
         }
     }
 
@@ -118,5 +129,17 @@ impl GuestPort for Port {
         } else if self.collect.get() == Collect::No {
             self.collect.set(Collect::Soon);
         }
+    }
+
+    fn shows_debugger(&self) -> bool {
+        let Some(debuggers) = self.debuggers.as_ref().filter(|all| all.is_attached()) else {
+            return false;
+        };
+        let shown = self.shown.get() + 1;
+        if shown >= KEPT_CALLS {
+            debuggers.forget_console();
+        }
+        self.shown.set(shown % KEPT_CALLS);
+        true
     }
 }

@@ -87,18 +87,19 @@ impl Realm {
         }
     }
 
-    /// Gives the realm its guest's options.
+    /// Gives the realm its guest's options. `inspect`: debuggers are let in.
     pub(crate) fn start(
         &mut self,
         port: Rc<Port>,
         options: &Arc<IsolateOptions>,
+        inspect: bool,
     ) -> Result<(), String> {
-        self.modules.set_options(Arc::clone(options));
+        self.modules.set_options(Arc::clone(options), inspect);
         {
             let state = self.runtime.op_state();
             let mut state = state.borrow_mut();
             state.put::<Rc<dyn GuestPort>>(port);
-            state.put(settings(options));
+            state.put(settings(options, inspect));
             start_clock(&mut state);
         }
         if options.shared_array_buffer {
@@ -168,12 +169,13 @@ fn property<'s>(
     object.get(scope, key.into())
 }
 
-fn settings(options: &IsolateOptions) -> Settings {
+fn settings(options: &IsolateOptions, inspect: bool) -> Settings {
     let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Settings {
         env: options.env.clone(),
         console: options.console != ConsoleMode::Silent,
         console_whole: options.console == ConsoleMode::Whole,
+        inspect,
         request_timeout_ms: options.limits.request_timeout.map_or(0, millis),
         timer_precision_us: u64::try_from(options.timer_precision.as_micros()).unwrap_or(u64::MAX),
         shared_array_buffer: options.shared_array_buffer,

@@ -47,10 +47,11 @@ pub(crate) fn run<'s>(
                 language: Language::TypeScript,
                 module: false,
             };
-            let done = transpile(code, &options).map_err(|error| syntax_error(&error, name))?;
+            let mut done = transpile(code, &options).map_err(|error| syntax_error(&error, name))?;
             if let Some(map) = done.source_map {
                 modules.source_maps.add(name.to_owned(), map);
             }
+            modules.append_map(name, &mut done.code);
             match compile(scope, name, &done.code) {
                 Ok(script) => run_compiled(scope, script),
                 Err(Failed::Other(error)) => Err(error.into()),
@@ -119,9 +120,10 @@ pub(crate) fn run_program<'s>(
             ..error
         })
     };
-    let made = program(code, name, declared.as_deref())
+    let mut made = program(code, name, declared.as_deref())
         .map_err(|error| refused(syntax_error(&error, name)))?;
     modules.source_maps.add(name.to_owned(), made.source_map);
+    modules.append_map(name, &mut made.code);
     match compile(scope, name, &made.code) {
         Ok(script) => {
             if let Some(declared) = declared {

@@ -13,7 +13,7 @@ use deno_core::url::Url;
 pub(crate) const BASE: &str = "guest:///";
 
 /// Comments that name the source map of a script (ECMA-426).
-const COMMENT: &str = "//# sourceMappingURL=";
+pub(crate) const COMMENT: &str = "//# sourceMappingURL=";
 
 enum Map {
     Made(Vec<u8>),

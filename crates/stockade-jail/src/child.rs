@@ -32,7 +32,7 @@ pub(crate) struct Start<'a> {
     pub(crate) filters: &'static Filters,
     /// The user and group id of its own, where it gets one.
     pub(crate) own: Option<u32>,
-    /// Of the cgroups that it moves into by itself.
+    /// The files by which it moves into its cgroups by itself.
     pub(crate) doors: &'a [File],
     pub(crate) handed: Handed<'a>,
 }

@@ -40,17 +40,17 @@ const ABOVE: RawFd = 24;
 /// Descriptors that are scanned whatever the limit says.
 const LEAST_SCANNED: u64 = 64;
 
-/// Those that a clone of the launcher goes on with.
+/// The descriptors that a clone of the launcher goes on with.
 pub(crate) struct Handed<'a> {
     pub(crate) message: &'a OwnedFd,
     pub(crate) setup: &'a OwnedFd,
     pub(crate) launcher: &'a OwnedFd,
     pub(crate) go: &'a OwnedFd,
-    /// Those of [`DATABASE`], or none.
+    /// The files of [`DATABASE`], or none.
     pub(crate) files: &'a [OwnedFd],
 }
 
-/// The same in their places.
+/// The descriptors of [`Handed`] in their places.
 pub(crate) struct Placed {
     pub(crate) message: OwnedFd,
     pub(crate) setup: OwnedFd,

@@ -62,11 +62,11 @@ pub use launcher::{Clones, Launcher, Template, Worker, layers, run_if_launcher};
 pub use layer::Layer;
 #[cfg(target_os = "linux")]
 pub use seccomp::allowed as allowed_syscalls;
-pub use spec::{CODE_RANGE, CgroupUse, FILES, JailSpec, Level, OVERHEAD, Role, Wx, lendable};
+pub use spec::{CODE_RANGE, CgroupUse, FILES, JailSpec, Level, OVERHEAD, Role, Wx};
 #[cfg(not(target_os = "linux"))]
 pub use unsupported::{
-    Clones, EXIT_ABORT, EXIT_FAILED, EXIT_MEMORY, Inside, Launcher, Template, Worker, WorkerMain,
-    layers, leave, run_if_launcher, show,
+    Clones, EXIT_FAILED, EXIT_MEMORY, Inside, Launcher, Template, Worker, WorkerMain, layers,
+    leave, run_if_launcher, show,
 };
 #[cfg(target_os = "linux")]
-pub use worker::{EXIT_ABORT, EXIT_FAILED, EXIT_MEMORY, Inside, WorkerMain, leave, show};
+pub use worker::{EXIT_FAILED, EXIT_MEMORY, Inside, WorkerMain, leave, show};

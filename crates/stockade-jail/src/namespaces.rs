@@ -30,7 +30,7 @@ pub(crate) const INSIDE: u32 = 1000;
 const FIRST: u32 = 1_900_000_000;
 const COUNT: u32 = 100_000_000;
 
-/// The same inside a user namespace that has not all ids: the end of the 65,536 that runtimes hand out.
+/// Where ids of workers begin inside a user namespace that has not all ids: the end of the 65,536 that runtimes hand out.
 const FIRST_OF_FEW: u32 = 60_000;
 const COUNT_OF_FEW: u32 = 5_000;
 

@@ -86,7 +86,7 @@ pub const OVERHEAD: u64 = 96 << 20;
 /// Bytes above `memory`, the limit of its guests, that a worker can be lent for a time, for V8's description of a heap: 12
 /// times the limit, which is what a heap of small objects takes, and at most 2 GiB.
 #[must_use]
-pub fn lendable(memory: u64) -> u64 {
+pub(crate) fn lendable(memory: u64) -> u64 {
     memory.saturating_mul(12).min(2 << 30)
 }
 

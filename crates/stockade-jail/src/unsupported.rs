@@ -9,8 +9,6 @@ use crate::{Denial, JailError, JailEvent, JailSpec, Layer};
 
 /// Exit code of a worker that ran out of memory and said so.
 pub const EXIT_MEMORY: i32 = 133;
-/// Exit code of a worker that aborted.
-pub const EXIT_ABORT: i32 = 134;
 /// Exit code of a worker that could not be sealed.
 pub const EXIT_FAILED: i32 = 135;
 
@@ -77,7 +75,7 @@ impl Launcher {
 pub enum Worker {}
 
 impl Worker {
-    /// Its process id.
+    /// The worker's process id.
     #[must_use]
     pub fn pid(&self) -> i32 {
         match *self {}

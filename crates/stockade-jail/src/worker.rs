@@ -10,7 +10,7 @@ use crate::{JailError, JailSpec, descriptors, executable, seccomp, sys};
 /// Exit code of a worker that ran out of memory and said so.
 pub const EXIT_MEMORY: i32 = 133;
 /// Exit code of a worker that aborted; its supervisor sees it as the signal SIGABRT.
-pub const EXIT_ABORT: i32 = 134;
+pub(crate) const EXIT_ABORT: i32 = 134;
 /// Exit code of a worker that could not be sealed.
 pub const EXIT_FAILED: i32 = 135;
 

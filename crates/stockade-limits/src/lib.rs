@@ -1,5 +1,5 @@
 //! Limits, grants and options of isolates: parsed, checked, and nothing else. Also the rate limiter of the program, and
-//! the counters of what clients use.
+//! the counters of what clients use, and what errors say of texts that may hold secrets.
 //!
 //! Invariants:
 //! 1. A [`Limits`] or [`IsolateOptions`] value is always within the ranges its fields document.
@@ -12,6 +12,7 @@ mod built_in;
 mod counters;
 mod fields;
 mod limits;
+mod misread;
 mod options;
 mod problem;
 mod rate;
@@ -22,11 +23,12 @@ mod wire;
 pub use allowance::{Allowance, Amount, Left, Now, Period, Window};
 pub use built_in::{NODE_MODULES, SITE_MODULES, node_module};
 pub use counters::{COUNTER_KEY, CountedQuota, CounterId, Counters, NetworkId, network};
-pub use fields::{FieldText, ShownLimit, push_policy, push_state, rate_limit_fields};
+pub use fields::{FieldText, Policy, ShownLimits, Standing, push_member, push_policy, push_state};
 pub use limits::{
     CpuShare, Limits, MAX_IO_BYTES, MAX_IO_OPS, MAX_MEMORY_MB, MAX_PENDING_REQUESTS, MIN_IO_BYTES,
     MIN_MEMORY, MIN_TIME, MIN_WALL_TIME_DEFAULT,
 };
+pub use misread::without_value;
 pub use options::{
     CgroupUse, ConsoleMode, DEFAULT_KILL_GRACE, DEFAULT_TIMER_PRECISION, Fresh, IsolateOptions,
     Isolation, KILL_GRACE, MAX_MODULE_BYTES, MAX_NAME_LEN, SandboxOptions, Wx,

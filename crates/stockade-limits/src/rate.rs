@@ -48,7 +48,9 @@ impl Rate {
     /// A rate of which `at_once` units may be taken at once.
     #[must_use]
     pub fn with_burst_of(units: NonZeroU64, per: Duration, at_once: NonZeroU64) -> Self {
-        let nanos = per.as_nanos().saturating_mul(at_once.get().into()) / u128::from(units.get());
+        // Rounded up: a nanosecond less would be the burst of a unit less.
+        let nanos = per.as_nanos().saturating_mul(at_once.get().into());
+        let nanos = nanos.div_ceil(units.get().into());
         let burst = u64::try_from(nanos).map_or(Self::MAX_BURST, Duration::from_nanos);
         Self::new(units, per, burst)
     }
@@ -477,6 +479,23 @@ mod tests {
         assert_eq!(rate.try_take(&mut state, 1, start), Ok(()));
         assert_eq!(rate.left(&state, start + hour), 10);
         assert!(state.ahead(start + hour).is_zero());
+    }
+
+    #[test]
+    fn burst_of_no_whole_nanoseconds_has_all_of_its_units() {
+        let start = Instant::now();
+        let units = |n| NonZeroU64::new(n).unwrap();
+        for (in_second, burst) in [(3, 1), (7, 3), (7, 7), (999, 1000), (1_000_003, 17)] {
+            let rate = Rate::with_burst_of(units(in_second), SECOND, units(burst));
+            let mut state = RateState::default();
+            assert_eq!(rate.at_once(), burst, "{rate:?}");
+            for left in (0..burst).rev() {
+                assert_eq!(rate.left(&state, start), left + 1, "{rate:?}");
+                assert_eq!(rate.try_take(&mut state, 1, start), Ok(()), "{rate:?}");
+            }
+            assert_eq!(rate.left(&state, start), 0, "{rate:?}");
+            assert!(rate.try_take(&mut state, 1, start).is_err(), "{rate:?}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub struct Reported {
 }
 
 impl Reported {
-    /// Of a transfer that begins now.
+    /// A transfer that begins now, of which nothing was reported.
     #[must_use]
     pub fn new(now: Instant) -> Self {
         Self {
@@ -34,7 +34,7 @@ impl Reported {
         Some(self.rest(sent, received)).filter(|more| *more != (0, 0))
     }
 
-    /// Those that were not reported, at the end of the transfer.
+    /// Bytes sent and received that were not reported, at the end of the transfer.
     pub fn rest(&mut self, sent: u64, received: u64) -> (u64, u64) {
         let more = (
             sent.saturating_sub(self.sent),

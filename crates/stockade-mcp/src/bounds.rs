@@ -117,8 +117,14 @@ pub const HTTP_REQUESTS_OF_TENANT: usize = 128;
 pub const HTTP_SESSION_IDLE: Duration = Duration::from_secs(300);
 /// How long a connection of MCP over HTTP lives without a message.
 pub const HTTP_SESSION_END: Duration = Duration::from_secs(24 * 3600);
-/// Answers over HTTP whose streams broke and that can still be read, of all clients.
-pub const BROKEN_STREAMS: usize = 32;
+/// Bytes of the answers of one connection of MCP over HTTP that can be read again.
+pub const KEPT_ANSWERS_OF_CONNECTION: usize = 4 << 20;
+/// Bytes of the answers over HTTP that can be read again, of all clients.
+pub const KEPT_ANSWERS_BYTES: usize = 64 << 20;
+/// Bytes of the notifications that are kept for one answer over HTTP. The oldest are left out.
+pub const KEPT_NOTIFICATIONS_BYTES: usize = 256 << 10;
+/// How long an answer over HTTP can be read again after its end.
+pub const KEPT_ANSWER_TIME: Duration = Duration::from_secs(300);
 /// Bytes of a progress token. A request with a longer one is answered as one without.
 pub const PROGRESS_TOKEN_BYTES: usize = 256;
 /// How long a client may take to send the head of a request.

@@ -42,7 +42,7 @@ impl CatalogTool {
         format!("{}.{}", self.name.server, self.name.name)
     }
 
-    /// Its line in the answer of a search.
+    /// The tool's line in the answer of a search.
     pub(crate) fn summary(&self) -> String {
         let asks = if self.mode == Mode::Ask {
             " (asks the user)"
@@ -55,7 +55,7 @@ impl CatalogTool {
         }
     }
 
-    /// Its method in a declaration of its server.
+    /// The tool's method in a declaration of its server.
     fn method(&self) -> String {
         let of = |schema: &Option<Arc<Map<String, Value>>>| {
             schema.as_ref().map(|schema| type_of(schema))

@@ -1,7 +1,8 @@
 //! The file with the upstream servers, in the shape that Claude Desktop, Cursor and VS Code have for it, as JSON or
 //! YAML, with keys of Stockade's own: `tools`, `callTimeout`.
 //!
-//! Invariant: values of `env` and `headers` are in no error and no `Debug` text.
+//! Invariant: values of `env` and `headers` are in no error and no `Debug` text, and wherever a value is of the wrong kind,
+//! an error names the place and the kind alone.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -13,6 +14,7 @@ use http::{HeaderName, HeaderValue};
 use jsonc_parser::ParseOptions;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use stockade_limits::without_value;
 use thiserror::Error;
 use url::Url;
 
@@ -232,11 +234,14 @@ impl McpConfig {
             .any(|with| begins.starts_with(with));
         let parsed: Result<File, String> = if is_json {
             serde_json::from_str(text).or_else(|error| match error.is_data() {
-                true => Err(error.to_string()),
+                true => Err(without_value(&error)),
                 false => with_comments(text),
             })
         } else {
-            serde_saphyr::from_str(text).map_err(|error| error.to_string())
+            // A snippet would show lines of the file.
+            let options = serde_saphyr::options! { with_snippet: false };
+            serde_saphyr::from_str_with_options(text, options)
+                .map_err(|error| without_value(&error))
         };
         let file = parsed.map_err(|what| McpConfigError::Syntax {
             path: path.to_owned(),
@@ -365,7 +370,7 @@ fn with_comments(text: &str) -> Result<File, String> {
         allow_unary_plus_numbers: false,
     };
     let parsed = jsonc_parser::parse_to_serde_value(text, &options);
-    parsed.map_err(|error| error.to_string())
+    parsed.map_err(|error| without_value(&error))
 }
 
 /// Reads `NAME=value` lines, with comments and perhaps `export` and quotes. Values are in no error.
@@ -422,7 +427,7 @@ fn http_server(url: &str, headers: &BTreeMap<String, String>) -> Result<Reach, S
     let mut all = HashMap::new();
     for (name, value) in headers {
         let parsed = HeaderName::try_from(name)
-            .map_err(|_| format!("`headers`: {name:?} is no name of a header"))?;
+            .map_err(|_| "`headers`: a name in it is not valid for a header".to_owned())?;
         let mut value = HeaderValue::try_from(value)
             .map_err(|_| format!("`headers`: the value of {name} is none of a header"))?;
         value.set_sensitive(true);
@@ -607,6 +612,63 @@ mod tests {
         }
         assert!(error.contains("MISSING"), "{error}");
         assert!(!error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn values_of_the_wrong_kind_are_in_no_error() {
+        for (servers, expected) in [
+            (
+                r#"{"a": {"command": "x", "env": "hunter2"}}"#,
+                "string, expected a map",
+            ),
+            (
+                r#"{"a": {"command": "x", "env": ["KEY=hunter2"]}}"#,
+                "sequence, expected a map",
+            ),
+            (
+                r#"{"a": {"url": "https://x", "headers": {"PIN": 471147114711}}}"#,
+                "integer, expected a string",
+            ),
+            (
+                r#"{"a": {"command": "x", "args": "--token=hunter2"}}"#,
+                "string, expected a sequence",
+            ),
+            (
+                r#"{"a": {"command": "x", "disabled": "hunter2"}}"#,
+                "string, expected a boolean",
+            ),
+            (r#"{"a": "hunter2"}"#, "string, expected struct"),
+            (
+                r#"{"a": {"url": "https://x", "headers": {"Bearer hunter2": "Authorization"}}}"#,
+                "a name in it",
+            ),
+        ] {
+            let file = format!("{{\"mcpServers\": {servers}}}");
+            let yaml = format!("mcpServers:\n  {servers}\n");
+            for text in [&file, &format!("// mine\n{file}"), &yaml] {
+                // A number is a text in YAML, where a text is wanted.
+                let error = match parse(text) {
+                    Err(error) => error,
+                    Ok(_) if text == &yaml => continue,
+                    Ok(_) => panic!("{text} was taken"),
+                };
+                let secret = ["hunter2", "471147114711"]
+                    .iter()
+                    .any(|secret| error.contains(secret));
+                assert!(!secret, "{text}: {error}");
+                // YAML has texts where a list is wanted in words of its own.
+                assert!(text == &yaml || error.contains(expected), "{text}: {error}");
+            }
+        }
+        // Nor is the line of a text that is neither.
+        for text in [
+            "{\"servers\": {\"a\": hunter2}}",
+            "servers: {a: {env: {K: hunter2}",
+            "servers:\n\thunter2: 1",
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(!error.contains("hunter2"), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -142,7 +142,7 @@ async fn tools_are_found_described_and_called() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn large_and_failed_answers_reject_the_call_alone() {
-    let client = connect(config("good", json!({ "callTimeout": "1s" })), Client(None)).await;
+    let client = connect(config("good", json!({ "callTimeout": "3s" })), Client(None)).await;
     let results = calls(
         &client,
         json!([
@@ -161,8 +161,8 @@ async fn large_and_failed_answers_reject_the_call_alone() {
             .unwrap_or_else(|| panic!("{at}: {}", results[at]))
     };
     assert!(error(0).starts_with("no\nno") && error(0).len() < 5000);
-    assert!(error(1).contains("did not answer within 1 s"));
-    assert!(error(2).contains("did not answer within 1 s"));
+    assert!(error(1).contains("did not answer within 3 s"));
+    assert!(error(2).contains("did not answer within 3 s"));
     assert_eq!(results[3], json!({}));
     assert!(error(4).contains("there is no tool hostile.nothing"));
     assert!(error(5).contains("there is no tool other.echo"));

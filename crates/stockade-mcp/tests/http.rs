@@ -20,12 +20,14 @@ use serde_json::{Value, json};
 use stockade_auth::{KeyFields, KeyId, Keys, Pepper, Quotas, Scope, Store};
 use stockade_callers::KeyRules;
 use stockade_limits::Amount;
-use stockade_mcp::bounds::{HTTP_SESSIONS, MESSAGE_BYTES, PROGRESS_TOKEN_BYTES};
+use stockade_mcp::bounds::{
+    ANSWER_BYTES, HTTP_SESSIONS, KEPT_ANSWERS_OF_CONNECTION, MESSAGE_BYTES, PROGRESS_TOKEN_BYTES,
+};
 use stockade_mcp::{Clients, HttpOptions, HttpServer, HttpServerError, McpConfig, Share, Token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use self::runner::server;
+use self::runner::{WAITING, server};
 
 async fn listen(options: HttpOptions) -> SocketAddr {
     listen_with(options, None).await
@@ -160,24 +162,120 @@ async fn large_bodies_and_many_clients_are_refused() {
 async fn connection_counts_until_it_is_closed() {
     let address = listen(HttpOptions::default()).await;
     let client = Client::connect(address, "").await;
-    let delete = async |host: &str| {
-        let mut stream = TcpStream::connect(address).await.expect("connected");
-        let head = format!(
-            "DELETE /mcp HTTP/1.1\r\nhost: {host}\r\nmcp-session-id: {}\r\n\r\n",
-            client.connection
-        );
-        stream.write_all(head.as_bytes()).await.expect("sent");
-        let mut answer = [0; 12];
-        stream.read_exact(&mut answer).await.expect("an answer");
-        String::from_utf8_lossy(&answer[9..]).into_owned()
-    };
     // One that is refused ends nothing.
-    assert_eq!(delete("evil.example").await, "403");
+    assert_eq!(
+        client.bare("DELETE", "evil.example", "").await.status(),
+        403
+    );
     let ping = json!({ "jsonrpc": "2.0", "id": 4, "method": "ping" });
     assert_eq!(client.send(&ping.to_string()).await.status(), 200);
-    assert!(delete("localhost").await.starts_with("20"));
+    client.delete().await;
     assert_eq!(client.send(&ping.to_string()).await.status(), 404);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connection_that_is_closed_ends_its_runs_and_gives_their_turns_back() {
+    const CODE: &str = "wait until the connection is closed";
+    let address = listen(HttpOptions::default()).await;
+    let (closed, other) = (
+        Client::connect(address, "").await,
+        Client::connect(address, "").await,
+    );
+    // One run in a session and one without take both turns, and a third run waits.
+    let mut running = closed.run(CODE).await;
+    running.until("begun").await;
+    let mut alone = closed.call("run_code", json!({ "code": CODE })).await;
+    alone.until("begun").await;
+    let mut waits = other.run("[]").await;
+    closed.delete().await;
+    let runs = WAITING.lock().clone();
+    let own = runs.iter().filter(|(code, _)| code == CODE);
+    let cancelled: Vec<_> = own.map(|(_, cancel)| cancel.is_cancelled()).collect();
+    assert_eq!(cancelled, [true, true]);
+    assert!(waits.until("isError").await.contains("result"));
+    let sessions = other
+        .call("list_sessions", json!({}))
+        .await
+        .until("isError")
+        .await;
+    assert!(sessions.contains("s: 1 runs"), "{sessions}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answer_is_read_again_after_its_stream_broke_and_its_run_ended() {
+    let address = listen(HttpOptions::default()).await;
+    let client = Client::connect(address, "").await;
+    let run = json!({ "code": "wait for the limit", "session": "s", "timeoutMs": 300 });
+    let mut broken = client.call("run_code", run).await;
+    // The number of an event stands behind it.
+    let begun = broken.until("id: 1/").await;
+    let event = begun
+        .lines()
+        .filter_map(|line| line.strip_prefix("id: "))
+        .next_back();
+    let event = event.unwrap_or_else(|| panic!("{begun}")).trim().to_owned();
+    drop(broken);
+    // The run ends while its client is away.
+    loop {
+        let mut listed = client.call("list_sessions", json!({})).await;
+        if listed.until("isError").await.contains("idle") {
+            break;
+        }
+    }
+    for _ in 0..2 {
+        let rest = client.resume(&event).await.until(LAST_CHUNK).await;
+        assert!(
+            rest.contains("timeout") && rest.contains("isError"),
+            "{rest}"
+        );
+        assert!(!rest.contains("begun"), "{rest}");
+    }
+    // From the beginning, and by another client.
+    let (_, request) = event.split_once('/').expect("the id of an event");
+    let all = client
+        .resume(&format!("0/{request}"))
+        .await
+        .until("isError")
+        .await;
+    assert!(all.contains("begun"), "{all}");
+    let other = Client::connect(address, "").await;
+    let nothing = other.resume(&event).await.until(LAST_CHUNK).await;
+    assert!(!nothing.contains("isError"), "{nothing}");
+    // What a connection had ends with it.
+    client.delete().await;
+    assert_eq!(client.resume(&event).await.status(), 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_are_kept_are_bounded() {
+    let address = listen(HttpOptions::default()).await;
+    let client = Client::connect(address, "").await;
+    let long = "x".repeat(ANSWER_BYTES / 2);
+    let code = json!([["none", long, {}]]).to_string();
+    let run = json!({ "code": code });
+    let mut events = Vec::new();
+    for _ in 0..2 * KEPT_ANSWERS_OF_CONNECTION / ANSWER_BYTES {
+        let mut answer = client.call("run_code", run.clone()).await;
+        let text = answer.until("isError").await;
+        assert!(text.len() > ANSWER_BYTES / 2, "{}", text.len());
+        let event = text.lines().find_map(|line| line.strip_prefix("id: "));
+        events.push(event.unwrap_or_else(|| panic!("{text}")).trim().to_owned());
+    }
+    let mut kept = Vec::new();
+    for event in &events {
+        let mut again = client.resume(event).await;
+        kept.push(again.until(LAST_CHUNK).await.contains("isError"));
+    }
+    // The last ones, and not the first.
+    let from = kept.iter().position(|kept| *kept).expect("some are kept");
+    assert!(
+        from > 0 && kept[from..].iter().all(|kept| *kept),
+        "{kept:?}"
+    );
+}
+
+/// The end of a body.
+const LAST_CHUNK: &str = "0\r\n\r\n";
 
 /// A client of the server with a credential, and its connection of MCP.
 #[derive(Clone)]
@@ -194,6 +292,19 @@ struct Answer {
 }
 
 impl Answer {
+    /// Reads the head.
+    async fn begin(mut stream: TcpStream) -> Self {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            match stream.read_u8().await {
+                Ok(byte) => head.push(byte),
+                Err(_) => break,
+            }
+        }
+        let head = String::from_utf8(head).expect("text");
+        Self { head, stream }
+    }
+
     fn status(&self) -> u16 {
         let status = self.head.get(9..12).and_then(|status| status.parse().ok());
         status.unwrap_or(0)
@@ -244,19 +355,37 @@ impl Client {
         }
         let request = format!("{head}\r\n{body}");
         stream.write_all(request.as_bytes()).await.expect("sent");
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            match stream.read_u8().await {
-                Ok(byte) => head.push(byte),
-                Err(_) => break,
-            }
-        }
-        let head = String::from_utf8(head).expect("text");
-        Answer { head, stream }
+        Answer::begin(stream).await
+    }
+
+    /// Sends a request without a body and reads the head of its answer.
+    async fn bare(&self, method: &str, host: &str, more: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.address).await.expect("connected");
+        let head = format!(
+            "{method} /mcp HTTP/1.1\r\nhost: {host}\r\naccept: text/event-stream\r\nmcp-session-id: {}\r\n{more}\r\n",
+            self.connection
+        );
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        Answer::begin(stream).await
+    }
+
+    /// Ends the connection of MCP.
+    async fn delete(&self) {
+        let status = self.bare("DELETE", "localhost", "").await.status();
+        assert!((200..300).contains(&status), "{status}");
+    }
+
+    /// Reads what comes behind an event.
+    async fn resume(&self, event: &str) -> Answer {
+        let last = format!("last-event-id: {event}\r\n");
+        self.bare("GET", "localhost", &last).await
     }
 
     async fn call(&self, tool: &str, arguments: Value) -> Answer {
-        let call = json!({ "jsonrpc": "2.0", "id": 7, "method": "tools/call",
+        // No two requests of a client have one id at the same time.
+        static NEXT: AtomicUsize = AtomicUsize::new(7);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let call = json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call",
                            "params": { "name": tool, "arguments": arguments, "_meta": { "progressToken": 7 } } });
         self.send(&call.to_string()).await
     }

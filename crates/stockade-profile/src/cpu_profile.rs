@@ -3,13 +3,15 @@
 use serde::{Deserialize, Serialize};
 
 /// Bytes of the largest profile that is read.
-const MAX_BYTES: usize = 32 << 20;
+const MAX_PROFILE_BYTES: usize = 32 << 20;
 
 /// A text is not a profile.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
     /// It is too large.
-    #[error("a profile of {0} bytes is above the limit of {MAX_BYTES}: record for a shorter time")]
+    #[error(
+        "a profile of {0} bytes is above the limit of {MAX_PROFILE_BYTES}: record for a shorter time"
+    )]
     TooLarge(usize),
     /// It is not in the format.
     #[error("not a CPU profile of Chrome's format: {0}")]
@@ -84,7 +86,7 @@ impl CpuProfile {
     /// # Errors
     /// When it is larger than 32 MiB or not in the format.
     pub fn read(text: &[u8]) -> Result<Self, ProfileError> {
-        if text.len() > MAX_BYTES {
+        if text.len() > MAX_PROFILE_BYTES {
             return Err(ProfileError::TooLarge(text.len()));
         }
         Ok(serde_json::from_slice(text)?)

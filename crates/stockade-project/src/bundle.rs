@@ -27,7 +27,7 @@ use stockade_limits::{MAX_MODULE_BYTES, NODE_MODULES};
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Bytes of a bundler's messages that are kept.
-const MAX_MESSAGES: usize = 64 << 10;
+const MAX_MESSAGE_BYTES: usize = 64 << 10;
 
 /// Folders above the code in which a bundler is looked for.
 const MAX_FOLDERS: usize = 32;
@@ -255,7 +255,7 @@ fn bounded(input: impl Read, most: usize) -> Result<Vec<u8>, ()> {
 /// The beginning of what is read to its end.
 fn first_of(mut input: impl Read) -> Vec<u8> {
     let mut kept = Vec::new();
-    let first = (&mut input).take(MAX_MESSAGES as u64);
+    let first = (&mut input).take(MAX_MESSAGE_BYTES as u64);
     if { first }.read_to_end(&mut kept).is_ok() {
         // The writer must not wait for a reader.
         let _ = std::io::copy(&mut input, &mut std::io::sink());
@@ -356,7 +356,7 @@ mod tests {
             BundleError::TooLarge
         ));
         let error = bundled("yes no | head -c 10000000 >&2; exit 1").unwrap_err();
-        assert!(error.to_string().len() <= MAX_MESSAGES);
+        assert!(error.to_string().len() <= MAX_MESSAGE_BYTES);
     }
 
     #[test]

@@ -30,7 +30,9 @@ pub struct LocalCertificate {
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     /// There is no folder for it.
-    #[error("there is no folder for the certificate: neither XDG_DATA_HOME nor HOME is set")]
+    #[error(
+        "there is no folder for the certificate: neither XDG_DATA_HOME nor HOME is set\n  fix: set HOME"
+    )]
     NoFolder,
     /// A file cannot be written.
     #[error("cannot write to {folder}: {source}")]

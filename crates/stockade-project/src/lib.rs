@@ -30,4 +30,4 @@ pub use test_modules::{
     TestFilesError, TestModules, find_test_files, is_of_test_library, test_modules,
 };
 pub use types::{DECLARATIONS, ENV_FILE, env_types};
-pub use wrangler::{Converted, Note, WRANGLER_FILES, WranglerError, parse_wrangler, read_wrangler};
+pub use wrangler::{Converted, Note, WranglerError, read_wrangler};

@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn configuration_of_a_wrangler_file_is_valid_as_text() {
-        let converted = crate::parse_wrangler(
+        let converted = crate::wrangler::parse_wrangler(
             "name = 'a'\nmain = 'index.ts'\n[vars]\nX = \"a: b\"\n",
             true,
             "wrangler.toml",

@@ -33,7 +33,7 @@ const MAX_VISITED: usize = 100_000;
 const MAX_FILES: usize = 1000;
 
 /// Folders in folders of a search.
-const MAX_DEPTH: usize = 32;
+const MAX_SEARCH_DEPTH: usize = 32;
 
 /// A test file, ready to run.
 #[derive(Debug, Clone)]
@@ -165,7 +165,7 @@ pub fn find_test_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, TestFilesError
                     continue;
                 };
                 let skipped = name.starts_with('.') || name == "node_modules";
-                if kind.is_dir() && !skipped && depth < MAX_DEPTH {
+                if kind.is_dir() && !skipped && depth < MAX_SEARCH_DEPTH {
                     folders.push((entry.path(), depth + 1));
                 } else if kind.is_file() && is_test(&name) {
                     found.push(entry.path());

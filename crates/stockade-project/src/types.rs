@@ -25,7 +25,7 @@ pub const DECLARATIONS: [(&str, &str); 6] = [
 pub const ENV_FILE: &str = "stockade-env.d.ts";
 
 /// Levels of objects in a variable whose types are written; what lies deeper is `any`.
-const MAX_DEPTH: usize = 8;
+const MAX_OBJECT_DEPTH: usize = 8;
 
 /// The interface `Env` of a configuration's only site. Where there are several, each has one of its own, whose name
 /// begins with the site's.
@@ -122,7 +122,7 @@ fn of_value(value: &Value, depth: usize) -> String {
         Value::Bool(_) => "boolean".to_owned(),
         Value::Number(_) => "number".to_owned(),
         Value::String(_) => "string".to_owned(),
-        Value::Array(_) | Value::Object(_) if depth >= MAX_DEPTH => "any".to_owned(),
+        Value::Array(_) | Value::Object(_) if depth >= MAX_OBJECT_DEPTH => "any".to_owned(),
         Value::Array(items) => {
             let mut kinds: Vec<String> =
                 items.iter().map(|item| of_value(item, depth + 1)).collect();

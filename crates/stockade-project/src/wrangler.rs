@@ -9,10 +9,10 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 /// Bytes of a file.
-const MAX_BYTES: u64 = 1 << 20;
+const MAX_WRANGLER_BYTES: u64 = 1 << 20;
 
 /// Names of the files, in the order in which wrangler takes them.
-pub const WRANGLER_FILES: [&str; 3] = ["wrangler.json", "wrangler.jsonc", "wrangler.toml"];
+pub(crate) const WRANGLER_FILES: [&str; 3] = ["wrangler.json", "wrangler.jsonc", "wrangler.toml"];
 
 /// What a wrangler file says, in the form of a configuration of Stockade.
 #[derive(Debug, Clone, PartialEq)]
@@ -198,8 +198,8 @@ pub fn read_wrangler(path: &Path) -> Result<Converted, WranglerError> {
     if !data.is_file() {
         return Err(unreadable("it is not a file".to_owned()));
     }
-    if data.len() > MAX_BYTES {
-        let most = MAX_BYTES >> 20;
+    if data.len() > MAX_WRANGLER_BYTES {
+        let most = MAX_WRANGLER_BYTES >> 20;
         return Err(unreadable(format!("it is larger than {most} MiB")));
     }
     let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
@@ -211,13 +211,18 @@ pub fn read_wrangler(path: &Path) -> Result<Converted, WranglerError> {
 ///
 /// # Errors
 /// When it is neither.
-pub fn parse_wrangler(text: &str, is_toml: bool, name: &str) -> Result<Converted, WranglerError> {
+pub(crate) fn parse_wrangler(
+    text: &str,
+    is_toml: bool,
+    name: &str,
+) -> Result<Converted, WranglerError> {
     let syntax = |why: String| WranglerError::Syntax {
         name: name.to_owned(),
         why: why.trim().to_owned(),
     };
     let read = if is_toml {
-        let table: toml::Table = toml::from_str(text).map_err(|error| syntax(error.to_string()))?;
+        let table: Result<toml::Table, _> = toml::from_str(text);
+        let table = table.map_err(|error| syntax(placed(&error, text)))?;
         serde_json::to_value(table).map_err(|error| syntax(error.to_string()))?
     } else {
         // JSON with comments and trailing commas, as of Visual Studio Code, and nothing else.
@@ -238,6 +243,24 @@ pub fn parse_wrangler(text: &str, is_toml: bool, name: &str) -> Result<Converted
         Value::Object(keys) => Ok(convert(keys)),
         _ => Err(syntax("it is not an object".to_owned())),
     }
+}
+
+/// An error of TOML with its place, and without the line, which may have a secret of `vars`.
+fn placed(error: &toml::de::Error, text: &str) -> String {
+    let message = error.message();
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let Some(before) = before else {
+        return message.to_owned();
+    };
+    let line = before.matches('\n').count() + 1;
+    let column = before
+        .rsplit('\n')
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .count()
+        + 1;
+    format!("{message} on line {line} column {column}")
 }
 
 fn convert(keys: Map<String, Value>) -> Converted {
@@ -557,6 +580,19 @@ cpu_ms = 50
         assert_eq!(site["code"], "./i.js");
         assert_eq!(site["env"]["A"], json!([1]));
         assert_eq!(site["urls"], json!(["localhost"]));
+    }
+
+    #[test]
+    fn error_of_toml_has_its_place_and_no_line_of_the_file() {
+        let text = "name = \"a\"\n[vars]\nTOKEN = \"hunter2\" hunter2\n";
+        let error = parse_wrangler(text, true, "w.toml")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("w.toml: ") && error.contains(" on line 3 column "),
+            "{error}"
+        );
+        assert!(!error.contains("hunter2"), "{error}");
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! Deliberately absent: queues, sockets, V8.
 
 pub mod bounds;
+mod debug;
 pub mod frame;
 mod message;
 mod payload;
@@ -17,8 +18,10 @@ mod probe;
 mod text;
 mod weight;
 
+pub use debug::{UnansweredCommands, debug_message_size};
 pub use message::{
     CallId, ConsoleLevel, FromIsolate, GuestError, Position, Related, RequestId, ToIsolate,
+    is_source_of_guest,
 };
 #[doc(hidden)]
 pub use payload::marks_hold;

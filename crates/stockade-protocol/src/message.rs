@@ -46,7 +46,7 @@ pub enum ToIsolate {
     },
     /// The host's answer to a [`FromIsolate::Request`].
     Answer {
-        /// Of the request.
+        /// The number of the request.
         id: RequestId,
         /// The value, or the message the guest's promise rejects with.
         result: Result<Payload, GuestError>,
@@ -81,7 +81,7 @@ pub enum FromIsolate {
     },
     /// The reply to [`ToIsolate::Evaluate`], [`ToIsolate::Ready`] or [`ToIsolate::Call`].
     Reply {
-        /// Of the call.
+        /// The number of the call.
         id: CallId,
         /// The value, or what the guest threw.
         result: Result<Payload, GuestError>,
@@ -215,7 +215,7 @@ impl GuestError {
         }
     }
 
-    /// Its code, or nothing.
+    /// The error's code, or nothing.
     #[must_use]
     pub fn code(&self) -> &str {
         self.code.as_deref().unwrap_or_default()
@@ -262,6 +262,17 @@ impl GuestError {
         out
     }
 
+    /// Where it was thrown, and otherwise where the first frame of its stack is in the guest's own code: an error that the runtime
+    /// made has no other place.
+    #[must_use]
+    pub fn place(&self) -> Option<Position> {
+        self.position.clone().or_else(|| {
+            let frames = self.stack.as_deref()?.lines().skip(1);
+            (frames.filter_map(|line| Position::of_frame(line.strip_prefix("    at ")?)))
+                .find(|at| is_source_of_guest(&at.source))
+        })
+    }
+
     fn own_trace(&self) -> String {
         let headline = match self.message.as_str() {
             // The engine wraps what it cannot compile.
@@ -277,13 +288,23 @@ impl GuestError {
                 .map_or("", |start| &stack[start + 1..]),
         };
         let mut out = headline;
-        let own = |line: &&str| line.starts_with("    at ") && line.contains("ext:");
+        let own = |line: &&str| {
+            line.starts_with("    at ") && (line.contains("ext:") || line.contains("internal:"))
+        };
         for line in frames.lines().filter(|line| !own(line)) {
             out.push('\n');
             out.push_str(line);
         }
         out
     }
+}
+
+/// Whether a source that a stack names is the guest's, and no script or module of the runtime.
+#[must_use]
+pub fn is_source_of_guest(name: &str) -> bool {
+    !["ext:", "internal:", "node:"]
+        .iter()
+        .any(|scheme| name.starts_with(scheme))
 }
 
 impl std::fmt::Display for GuestError {
@@ -307,6 +328,24 @@ pub struct Position {
     pub line: u32,
     /// From 1, in UTF-16 code units.
     pub column: u32,
+}
+
+impl Position {
+    /// The place that a frame of a stack names, such as `async f (main.ts:3:4)`.
+    #[must_use]
+    pub fn of_frame(frame: &str) -> Option<Self> {
+        let place = frame.rsplit_once('(').map_or(frame, |(_, place)| place);
+        let place = place.trim_start_matches("async ").trim_end_matches(')');
+        let mut parts = place.rsplitn(3, ':');
+        let column = parts.next()?.parse().ok()?;
+        let line = parts.next()?.parse().ok()?;
+        let source = parts.next()?.to_owned();
+        Some(Self {
+            source,
+            line,
+            column,
+        })
+    }
 }
 
 /// How serious a console line is.
@@ -390,6 +429,38 @@ Caused by: TypeError: why
     at why:2:2";
         assert_eq!(error.trace(), expected);
         assert!(error.size() > "allonedeepwhy".len());
+    }
+
+    #[test]
+    fn place_of_an_error_is_in_the_code_of_the_guest() {
+        let place = |frames: &str| thrown("Error", "x", frames).place();
+        let at = |source: &str, line, column| {
+            let source = source.to_owned();
+            Some(Position {
+                source,
+                line,
+                column,
+            })
+        };
+        assert_eq!(place("    at main.ts:1:29"), at("main.ts", 1, 29));
+        assert_eq!(
+            place("    at async f (main.ts:3:4)\n    at main.ts:1:1"),
+            at("main.ts", 3, 4)
+        );
+        assert_eq!(
+            place(
+                "    at fsError (internal:files:39:17)\n    at Object.readFileSync (node:fs:148:9)\n    at guest:///a.ts:2:4"
+            ),
+            at("guest:///a.ts", 2, 4)
+        );
+        assert_eq!(place("    at ext:stockade_realm/boot.js:2:3"), None);
+        assert_eq!(place(""), None);
+        assert_eq!(place("    at a:b"), None);
+        let known = GuestError {
+            position: at("main.ts", 7, 8),
+            ..thrown("Error", "x", "    at main.ts:1:1")
+        };
+        assert_eq!(known.place(), at("main.ts", 7, 8));
     }
 
     #[test]

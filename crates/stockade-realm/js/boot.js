@@ -7,11 +7,13 @@ import { core, primordials } from "ext:core/mod.js";
 const {
   Date,
   DateNow,
+  ErrorPrototype,
   MathFloor,
   Number,
   ObjectDefineProperty,
   ObjectGetOwnPropertyDescriptor,
   ObjectHasOwn,
+  ObjectPrototypeIsPrototypeOf,
   ObjectSetPrototypeOf,
   Promise,
   PromisePrototypeThen,
@@ -28,11 +30,13 @@ const {
   op_guest_reply,
   op_guest_settings,
   op_guest_uncaught,
+  op_set_format_exception_callback,
 } = core.ops;
 
 const load = (name) => core.loadExtScript(name);
 const webidl = load("ext:deno_webidl/00_webidl.js");
 const event = load("ext:deno_web/02_event.js");
+const { inspect } = load("ext:stockade_realm/console_format.js");
 const url = load("ext:deno_web/00_url.js");
 const urlPattern = load("ext:deno_web/01_urlpattern.js");
 const { DOMException, QuotaExceededError } = load("ext:deno_web/01_dom_exception.js");
@@ -195,6 +199,17 @@ function uncaught(error) {
 }
 core.setReportExceptionCallback((error) => event.reportException(error));
 
+// The text of an object that was thrown and is no error, for its message: the engine's own is `#<Object>`.
+function describeThrown(thrown) {
+  if (typeof thrown !== "object" || thrown === null) return undefined;
+  try {
+    if (core.isProxy(thrown) || ObjectPrototypeIsPrototypeOf(ErrorPrototype, thrown)) return undefined;
+    return inspect(thrown, { __proto__: null, breakLength: Infinity, customInspect: false });
+  } catch {
+    return undefined;
+  }
+}
+
 function onUnhandledRejection(promise, reason) {
   const rejection = new event.PromiseRejectionEvent("unhandledrejection", {
     __proto__: null,
@@ -355,6 +370,7 @@ function prepare(global = globalThis) {
   event.setEventTargetData(globalThis);
   event.saveGlobalThisReference(globalThis);
   core.setUnhandledPromiseRejectionHandler(onUnhandledRejection);
+  op_set_format_exception_callback(describeThrown);
   core.setHandledPromiseRejectionHandler?.((promise, reason) => {
     const handled = new event.PromiseRejectionEvent("rejectionhandled", {
       __proto__: null,
@@ -384,7 +400,9 @@ function start(settings = op_guest_settings()) {
     runs = true;
     ObjectDefineProperty(globalThis, "tools", core.propReadOnly(tools));
   }
-  const console = settings.console ? guestConsole.capturing(settings.consoleWhole) : guestConsole.silent();
+  const prints = settings.console || settings.inspect;
+  const console = prints ? guestConsole.capturing(settings.consoleWhole) : guestConsole.silent();
+  if (settings.inspect) guestConsole.debugged();
   ObjectDefineProperty(globalThis, "console", core.propNonEnumerable(console));
   if (!settings.sharedArrayBuffer) hideSharedArrayBuffer(globalThis);
   if (settings.timerPrecisionUs > 1000) coarsenDate(settings.timerPrecisionUs / 1000);

@@ -2,11 +2,12 @@
 
 (function () {
 const { core, primordials } = __bootstrap;
-const { op_guest_console, op_guest_console_piece } = core.ops;
+const { op_guest_console, op_guest_console_call, op_guest_console_piece } = core.ops;
 const {
   ArrayIsArray,
   ArrayPrototypePush,
   ErrorCaptureStackTrace,
+  FunctionPrototypeBind,
   MapPrototypeDelete,
   MapPrototypeGet,
   MapPrototypeHas,
@@ -16,12 +17,14 @@ const {
   Number,
   NumberPrototypeToFixed,
   ObjectDefineProperty,
+  ReflectApply,
   ReflectOwnKeys,
   SafeArrayIterator,
   SafeMap,
   String,
   StringPrototypeCharCodeAt,
   StringPrototypeEndsWith,
+  StringPrototypeIncludes,
   StringPrototypePadStart,
   StringPrototypeRepeat,
   StringPrototypeReplaceAll,
@@ -31,7 +34,7 @@ const {
 } = primordials;
 const { Console, setNoColorFns } = core.loadExtScript("ext:deno_web/01_console.js");
 const { performance } = core.loadExtScript("ext:deno_web/15_performance.js");
-const { format, inspect, table } = core.loadExtScript("ext:stockade_realm/console_format.js");
+const { format, formatStart, inspect, table } = core.loadExtScript("ext:stockade_realm/console_format.js");
 
 // Lines are text: control sequences would be shown, not obeyed.
 setNoColorFns(() => true, () => true);
@@ -76,8 +79,13 @@ let groups = 0;
 const counts = new SafeMap();
 const timers = new SafeMap();
 
+// What a call has put, while something asks for it.
+let asked = false;
+let said;
+
 // One call is one line to the host, however many lines its text has.
 function put(level, text) {
+  if (asked) said = text;
   if (groups > 0) {
     const indent = StringPrototypeRepeat("  ", MathMin(groups, MOST_INDENT));
     text = indent + StringPrototypeReplaceAll(text, "\n", `\n${indent}`);
@@ -168,16 +176,122 @@ const methods = {
   },
   trace: (...args) => {
     const trace = { __proto__: null, name: "Trace", message: args.length === 0 ? "" : format(args) };
-    ErrorCaptureStackTrace(trace, methods.trace);
+    ErrorCaptureStackTrace(trace, outermostTrace);
     put(ERROR, `${trace.stack}`);
   },
 };
+// What the guest's call of `trace` enters first: the stack begins above it.
+let outermostTrace = methods.trace;
+
 const names = ReflectOwnKeys(methods);
 for (let i = 0; i < names.length; i++) captured[names[i]] = methods[names[i]];
 
 function capturing(isWhole) {
   whole = isWhole;
   return captured;
+}
+
+// ---- For a debugger ----
+
+// Arguments of one call that a debugger is shown.
+const MOST_SHOWN = 100;
+
+// The same arguments with everything done that runs code of the guest, such as a `toString` for `%s`: the host and the
+// debugger each read them, and that code is to run once.
+function settled(args) {
+  const first = args[0];
+  if (args.length < 2 || typeof first !== "string" || !StringPrototypeIncludes(first, "%")) return args;
+  const { text, used } = formatStart(args);
+  const all = ["%s", text];
+  for (let i = used; i < args.length; i++) ArrayPrototypePush(all, args[i]);
+  return all;
+}
+
+// As much of the arguments as a debugger is sent.
+function shown(args) {
+  const most = MathMin(args.length, MOST_SHOWN);
+  const all = [];
+  let left = MAX_CHARS;
+  for (let i = 0; i < most; i++) {
+    let value = args[i];
+    if (typeof value === "string") {
+      const { length } = value;
+      if (length > left) value = `${StringPrototypeSlice(value, 0, left)}\u{2026} [cut: ${length} characters]`;
+      left -= MathMin(left, length);
+    }
+    ArrayPrototypePush(all, value);
+  }
+  if (args.length > most) ArrayPrototypePush(all, `\u{2026} [cut: ${args.length} arguments]`);
+  return all;
+}
+
+// What each method does where debuggers are let in, besides which of the engine's methods gets the array that it gives.
+// The engine's own counts and timers are not used: their labels are kept outside of the guest's heap.
+function forDebugger(method) {
+  const asItIs = (name) => (...args) => {
+    ReflectApply(method(name), undefined, args);
+    return shown(args);
+  };
+  const printing = (name) => (...args) => {
+    args = settled(args);
+    ReflectApply(method(name), undefined, args);
+    return shown(args);
+  };
+  const saying = (name) => (...args) => {
+    asked = true;
+    try {
+      ReflectApply(method(name), undefined, args);
+      return said === undefined ? undefined : shown([said]);
+    } finally {
+      asked = false;
+      said = undefined;
+    }
+  };
+  const assert = (condition = false, ...args) => {
+    if (condition) return undefined;
+    args = [false, ...new SafeArrayIterator(settled(args))];
+    ReflectApply(method("assert"), undefined, args);
+    return shown(args);
+  };
+  return {
+    __proto__: null,
+    assert: [assert, "assert"],
+    clear: [asItIs("clear"), "clear"],
+    count: [saying("count"), "info"],
+    countReset: [saying("countReset"), "warn"],
+    debug: [printing("debug"), "debug"],
+    dir: [asItIs("dir"), "dir"],
+    dirxml: [printing("dirxml"), "dirxml"],
+    error: [printing("error"), "error"],
+    group: [printing("group"), "group"],
+    groupCollapsed: [printing("groupCollapsed"), "groupCollapsed"],
+    groupEnd: [asItIs("groupEnd"), "groupEnd"],
+    info: [printing("info"), "info"],
+    log: [printing("log"), "log"],
+    table: [asItIs("table"), "table"],
+    time: [saying("time"), "warn"],
+    timeEnd: [saying("timeEnd"), "info"],
+    timeLog: [saying("timeLog"), "info"],
+    trace: [printing("trace"), "trace"],
+    warn: [printing("warn"), "warn"],
+  };
+}
+
+// Lets the engine's console have each call, too, while a debugger is there. The guest gets no function of the engine's:
+// what it calls is an op that is bound to both.
+function debugged() {
+  const engine = core.v8Console;
+  const before = { __proto__: null };
+  const table = forDebugger((name) => before[name]);
+  const names = ReflectOwnKeys(table);
+  for (let i = 0; i < names.length; i++) {
+    const name = names[i];
+    const { 0: own, 1: to } = table[name];
+    before[name] = captured[name];
+    captured[name] = FunctionPrototypeBind(op_guest_console_call, undefined, own, engine[to]);
+    ObjectDefineProperty(captured[name], "name", { __proto__: null, value: name, configurable: true });
+  }
+  outermostTrace = table.trace[0];
 }
 
 function print(text, level) {
@@ -197,5 +311,5 @@ function printWhole(text, level) {
   }
 }
 
-return { capturing, silent };
+return { capturing, debugged, silent };
 })();

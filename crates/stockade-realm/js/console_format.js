@@ -161,10 +161,9 @@ function formatted(letter, value) {
   }
 }
 
-// The arguments of `console.log` as one text.
-function format(args) {
+// The text of a format and of the arguments that it takes, and how many these are with the format itself.
+function formatStart(args) {
   const first = args[0];
-  if (args.length === 1) return typeof first === "string" ? first : inspect(first);
   let used = 0;
   let text = "";
   if (typeof first === "string") {
@@ -186,6 +185,16 @@ function format(args) {
     }
     text += StringPrototypeSlice(first, last);
   }
+  return { __proto__: null, text, used };
+}
+
+// The arguments of `console.log` as one text.
+function format(args) {
+  const first = args[0];
+  if (args.length === 1) return typeof first === "string" ? first : inspect(first);
+  const start = formatStart(args);
+  const { used } = start;
+  let { text } = start;
   for (let i = used; i < args.length; i++) {
     if (i > 0) text += " ";
     text += typeof args[i] === "string" ? args[i] : inspect(args[i]);
@@ -294,5 +303,5 @@ function table(data, properties) {
   return draw(head, all);
 }
 
-return { format, inspect, table };
+return { format, formatStart, inspect, table };
 })();

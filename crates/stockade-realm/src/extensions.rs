@@ -6,6 +6,7 @@ use std::sync::Arc;
 use deno_core::{Extension, ExtensionFileSource, OpDecl};
 
 use crate::allow;
+use crate::blob;
 use crate::guest;
 use crate::html;
 use crate::payload::{self, Parts};
@@ -33,6 +34,7 @@ deno_core::extension!(
     stockade_realm,
     deps = [deno_webidl, deno_web, deno_crypto, deno_fetch, stockade_payload],
     ops = [
+        blob::op_guest_blob_read,
         guest::op_guest_send,
         guest::op_guest_control,
         guest::op_guest_chunk,
@@ -42,6 +44,7 @@ deno_core::extension!(
         guest::op_guest_reply,
         guest::op_guest_uncaught,
         guest::op_guest_console,
+        guest::op_guest_console_call,
         guest::op_guest_console_piece,
         guest::op_guest_settings,
         html::op_html_change,

@@ -11,7 +11,7 @@ use stockade_protocol::bounds::{
 };
 use stockade_protocol::{
     Attachment, ConsoleLevel, FromIsolate, GuestError, Payload, Position, Related, harmless,
-    harmless_piece,
+    harmless_line, harmless_piece, is_source_of_guest,
 };
 
 use crate::payload::collect_payload;
@@ -135,7 +135,9 @@ pub(crate) fn op_guest_reply<'s>(
         let error = guest_error(scope, thrown);
         let code = match marked {
             true => Some(NOT_JSON.to_owned()),
-            false => code_of(scope, thrown),
+            // The engine gives the code of what is not found also to what does not compile.
+            false => code_of(scope, thrown)
+                .filter(|code| error.name != "SyntaxError" || code != NOT_FOUND),
         };
         Err(GuestError { code, ..error })
     };
@@ -151,6 +153,9 @@ const RESERVED_CODES: &str = "stockade:";
 
 /// The code of the error by which a run reports that its result is not JSON.
 const NOT_JSON: &str = "stockade:not_json";
+
+/// The code that the engine gives to the error of an import that fails.
+const NOT_FOUND: &str = "ERR_MODULE_NOT_FOUND";
 
 /// Bytes of the code of an error.
 const MAX_CODE_BYTES: usize = 256;
@@ -229,6 +234,41 @@ pub(crate) fn op_guest_console_piece(
     Ok(())
 }
 
+/// Calls a method of the console, and with the array that it gives the engine's method, which sends debuggers what they show. Arguments: the
+/// method, the engine's method, and those of the guest. The engine reports the innermost JavaScript as the place of a call, so
+/// that no script of the realm may be between the guest and this.
+#[op2(reentrant)]
+pub(crate) fn op_guest_console_call<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    state: Rc<std::cell::RefCell<OpState>>,
+    #[varargs] args: Option<&v8::FunctionCallbackArguments<'s>>,
+) -> v8::Local<'s, v8::Value> {
+    let undefined: v8::Local<'s, v8::Value> = v8::undefined(scope).into();
+    let Some(args) = args else { return undefined };
+    let functions = (
+        v8::Local::<v8::Function>::try_from(args.get(0)),
+        v8::Local::<v8::Function>::try_from(args.get(1)),
+    );
+    let (Ok(own), Ok(engine)) = functions else {
+        return undefined;
+    };
+    let given: Vec<_> = (2..args.length()).map(|at| args.get(at)).collect();
+    // What it throws is the guest's to catch.
+    let shown = own.call(scope, undefined, &given);
+    let shown = shown.and_then(|shown| v8::Local::<v8::Array>::try_from(shown).ok());
+    let Some(shown) = shown else { return undefined };
+    let port = port(&state.borrow());
+    if port.shows_debugger() {
+        let shown: Option<Vec<_>> = (0..shown.length())
+            .map(|at| shown.get_index(scope, at))
+            .collect();
+        if let Some(shown) = shown {
+            engine.call(scope, undefined, &shown);
+        }
+    }
+    undefined
+}
+
 /// By the engine's JSON parser, as all data comes: a number of any size is a number.
 #[op2]
 pub(crate) fn op_guest_settings<'s>(
@@ -281,13 +321,23 @@ fn relate(js: &JsError, depth: u8, list: &mut Vec<Related>) {
     }
 }
 
+/// How the engine begins the message of a module that it could not compile, in an error with the name `TypeError`.
+const COMPILING: &str = "SyntaxError: ";
+
 fn texts(js: &JsError, max: usize) -> GuestError {
+    if js.name.as_deref() == Some("TypeError")
+        && let Some(message) = js
+            .message
+            .as_deref()
+            .unwrap_or_default()
+            .strip_prefix(COMPILING)
+        && let Some(place) = place_in_message(message)
+    {
+        return not_compiled(js, message, place, max);
+    }
     let text = |text: &str| harmless(text, max);
     let position = js.frames.iter().find_map(|frame| {
-        let source = frame
-            .file_name
-            .as_deref()
-            .filter(|name| !name.starts_with("ext:"))?;
+        let source = (frame.file_name.as_deref()).filter(|name| is_source_of_guest(name))?;
         Some(Position {
             source: text(source),
             line: u32::try_from(frame.line_number?).ok()?,
@@ -321,9 +371,63 @@ fn texts(js: &JsError, max: usize) -> GuestError {
     }
 }
 
+/// A module that was imported and does not compile: the place is in that module, and the frames are those of the import.
+fn not_compiled(js: &JsError, message: &str, place: Position, max: usize) -> GuestError {
+    let frames = js.stack.as_deref().unwrap_or_default();
+    let frames = frames.strip_prefix("TypeError: ").unwrap_or(frames);
+    GuestError {
+        name: "SyntaxError".to_owned(),
+        message: harmless(message, max),
+        code: None,
+        stack: Some(harmless(frames, max)),
+        position: Some(place),
+        related: Vec::new(),
+    }
+}
+
+/// The place that the message of the compiler or of the module loader names: in a line of its own, or at the end of the first.
+#[must_use]
+pub fn place_in_message(message: &str) -> Option<Position> {
+    let (_, place) = (message.rsplit_once("\n    at "))
+        .or_else(|| message.lines().next()?.rsplit_once(" at "))?;
+    let mut parts = place.rsplitn(3, ':');
+    let column = parts.next()?.parse().ok()?;
+    let line = parts.next()?.parse().ok()?;
+    let source = harmless_line(parts.next()?, MAX_ERROR_BYTES);
+    Some(Position {
+        source,
+        line,
+        column,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn error_from_js_of_a_module_that_does_not_compile_is_a_syntax_error_in_that_module() {
+        let mut wrapped =
+            js("SyntaxError: Unexpected token at guest:///a.ts:3:20\nx = ( => 5\n      ^");
+        wrapped.name = Some("TypeError".to_owned());
+        wrapped.stack = Some(format!(
+            "TypeError: {}\n    at async main.ts:1:15",
+            wrapped.message.as_deref().unwrap()
+        ));
+        let error = error_from_js(&wrapped);
+        assert_eq!(error.name, "SyntaxError");
+        let place = error.position.as_ref().unwrap();
+        assert_eq!(
+            (place.source.as_str(), place.line, place.column),
+            ("guest:///a.ts", 3, 20)
+        );
+        assert_eq!(
+            error.trace(),
+            "SyntaxError: Unexpected token at guest:///a.ts:3:20\nx = ( => 5\n      ^\n    at async main.ts:1:15"
+        );
+        // What a guest throws is left as it is.
+        assert_eq!(error_from_js(&js("SyntaxError: x")).name, "Error");
+    }
 
     fn js(message: &str) -> JsError {
         JsError {

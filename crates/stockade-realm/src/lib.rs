@@ -8,6 +8,7 @@
 //! Deliberately absent: running anything. The crate `stockade-isolate` does that.
 
 mod allow;
+mod blob;
 mod clock;
 mod extensions;
 mod guest;
@@ -21,9 +22,9 @@ mod upstream;
 
 pub use clock::start_clock;
 pub use extensions::{payload_extension, realm_extensions};
-pub use guest::{error_from_js, guest_error};
+pub use guest::{error_from_js, guest_error, place_in_message};
 pub use node::node_source;
 pub use payload::{Parts, collect_payload};
 pub use port::{GuestPort, Settings};
-pub use serve::{RUN, SERVE, control_json};
+pub use serve::{RUN, SERVE};
 pub use stage::Stage;

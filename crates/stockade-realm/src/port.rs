@@ -24,6 +24,9 @@ pub trait GuestPort {
     /// The guest may hold much of its host's by objects that it has dropped: collecting them gives that back.
     /// `now`: so much that it is worth any time.
     fn collect(&self, now: bool);
+
+    /// Whether a debugger is there that gets a call of the console. Ask once for each call that it gets.
+    fn shows_debugger(&self) -> bool;
 }
 
 /// The settings of the realm, passed when it starts.
@@ -36,6 +39,8 @@ pub struct Settings {
     pub console: bool,
     /// Whether all of them go there, in pieces: nothing is cut.
     pub console_whole: bool,
+    /// Whether debuggers are let in, which get what the console gets.
+    pub inspect: bool,
     /// Milliseconds a guest's request waits; 0 is for ever.
     pub request_timeout_ms: u64,
     /// How coarse clocks are, in microseconds.

@@ -8,7 +8,6 @@ use std::rc::Rc;
 
 use deno_core::{OpState, op2, v8};
 use deno_error::JsErrorBox;
-use serde::Serialize;
 use stockade_protocol::bounds::{MAX_ERROR_BYTES, MAX_MESSAGE_BYTES};
 use stockade_protocol::{Attachment, FromIsolate, Payload, harmless};
 
@@ -86,13 +85,7 @@ pub(crate) fn op_guest_failed<'s>(
     let error = guest_error(scope, error);
     // The host logs what it came of together with its own frames.
     let stack = harmless(&error.trace(), MAX_ERROR_BYTES);
-    let data = control_json(&(id, error.name, error.message, stack));
-    send(&state.borrow(), "http.failed", data)
-}
-
-/// Data of a control message that the runtime itself makes.
-#[must_use]
-pub fn control_json<T: Serialize>(value: &T) -> Payload {
     // Numbers and texts always are JSON.
-    Payload::new(value).unwrap_or_default()
+    let data = Payload::new(&(id, error.name, error.message, stack)).unwrap_or_default();
+    send(&state.borrow(), "http.failed", data)
 }

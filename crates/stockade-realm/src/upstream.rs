@@ -77,6 +77,31 @@ const CORRECTIONS: &[Corrections] = &[
         ],
     ),
     (
+        "ext:deno_web/09_file.js",
+        &[
+            ("  op_blob_read_part,\n", "  op_guest_blob_read,\n"),
+            // In pieces: who reads a stream wants no copy of the whole.
+            (
+                "    yield op_blob_read_part(this._id);\n",
+                "    for (let start = 0; start < this.size; start += 262144) {\n      \
+                 const piece = new Uint8Array(MathMin(this.size - start, 262144));\n      \
+                 op_guest_blob_read(this._id, start, piece);\n      yield piece;\n    }\n",
+            ),
+            // Into the buffer that is given, and not through another one.
+            (
+                "    const partIterator = toIterator(this[_parts]);\n    let offset = 0;\n    while (true) {\n      \
+                 const { value, done } = await AsyncGeneratorPrototypeNext(\n        partIterator,\n      );\n      \
+                 if (done) break;\n      const byteLength = TypedArrayPrototypeGetByteLength(value);\n      \
+                 if (byteLength > 0) {\n        TypedArrayPrototypeSet(bytes, value, offset);\n        \
+                 offset += byteLength;\n      }\n    }\n",
+                "    const parts = getPartRefs(this);\n    const buffer = TypedArrayPrototypeGetBuffer(bytes);\n    \
+                 let offset = 0;\n    for (let i = 0; i < parts.length; ++i) {\n      \
+                 const { _id: id, size } = parts[i];\n      \
+                 op_guest_blob_read(id, 0, new Uint8Array(buffer, offset, size));\n      offset += size;\n    }\n",
+            ),
+        ],
+    ),
+    (
         "ext:deno_fetch/23_response.js",
         &[
             (
@@ -130,8 +155,15 @@ mod tests {
     #[test]
     fn texts_to_be_replaced_stand_once_in_the_script() {
         let fetch = deno_fetch::deno_fetch::init(deno_fetch::Options::default());
+        let web = deno_web::deno_web::init(
+            Arc::new(deno_web::BlobStore::default()),
+            None,
+            false,
+            deno_web::InMemoryBroadcastChannel::default(),
+        );
+        let all = [fetch.lazy_loaded_js_files, web.lazy_loaded_js_files].concat();
         for (specifier, corrections) in CORRECTIONS {
-            let mut files = fetch.lazy_loaded_js_files.iter();
+            let mut files = all.iter();
             let file = files.find(|file| file.specifier == *specifier);
             let code = file.expect("the script is there").load().unwrap();
             for (from, _) in *corrections {

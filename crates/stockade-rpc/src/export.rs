@@ -5,7 +5,7 @@ use stockade_supervisor::{CallError, IsolateHandle};
 
 /// Put before a function's name, it names an export of the main module and nothing else; without it a
 /// call finds global functions too, `eval` among them. Read by `stockade_realm/boot.js`.
-pub const EXPORT: char = '\0';
+pub(crate) const EXPORT: char = '\0';
 
 /// Why a call of an export gave no value.
 #[derive(Debug, thiserror::Error)]

@@ -32,7 +32,7 @@ mod websocket;
 
 pub use audit::RpcAudit;
 pub use error::code;
-pub use export::{EXPORT, ExportError, call_export, plain_json};
+pub use export::{ExportError, call_export, plain_json};
 pub use guest::Guest;
 pub use limits::RpcLimits;
 pub use listen::{Address, AddressError, ListenError};

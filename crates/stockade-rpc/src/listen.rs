@@ -67,7 +67,9 @@ pub enum ListenError {
     )]
     Remote(SocketAddr),
     /// The system refused.
-    #[error("cannot listen on {address}: {error}")]
+    #[error(
+        "cannot listen on {address}: {error}\n  fix: end the process that listens there, or choose another address"
+    )]
     Refused {
         /// The address.
         address: Address,

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use stockade_http::{CpuAccount, OnBehalf};
-use stockade_instance::{Charges, Metered};
+use stockade_http::{Charges, Metered, OnBehalf, RequestAccount};
 use stockade_protocol::Payload;
 use stockade_supervisor::IsolateHandle;
 use tokio::runtime::Handle;
@@ -80,6 +79,20 @@ impl Drop for ChargedAnswer {
     }
 }
 
+impl Metered for LiveGuest {
+    fn cpu(&self) -> Duration {
+        self.handle.cpu()
+    }
+
+    fn memory(&self) -> u64 {
+        self.handle.memory()
+    }
+
+    fn since(&self) -> Instant {
+        self.since
+    }
+}
+
 impl LiveGuest {
     pub(crate) fn new(handle: IsolateHandle) -> Self {
         Self {
@@ -89,24 +102,17 @@ impl LiveGuest {
         }
     }
 
-    fn metered(&self) -> Metered<'_> {
-        Metered {
-            isolate: &self.handle,
-            since: self.since,
-        }
-    }
-
-    /// A call begins, whose CPU time has this account. None where no call has had one.
+    /// A call begins, whose CPU time is charged to this account. `None` where no call has had one.
     pub(crate) fn charge(
         self: &Arc<Self>,
-        cpu: Option<Arc<dyn CpuAccount>>,
+        account: Option<Arc<dyn RequestAccount>>,
     ) -> Option<ChargedCall> {
-        if cpu.is_none() && !self.charges.is_limited() {
+        if account.is_none() && !self.charges.is_limited() {
             return None;
         }
-        let client = OnBehalf { key: None, cpu };
+        let client = OnBehalf { key: None, account };
         Some(ChargedCall {
-            number: self.charges.begin(client, self.metered()),
+            number: self.charges.begin(client, &**self),
             guest: Arc::clone(self),
         })
     }
@@ -114,13 +120,13 @@ impl LiveGuest {
     /// Charges what was used since the last time.
     pub(crate) fn settle(&self) {
         if self.charges.is_limited() {
-            self.charges.settle(self.metered());
+            self.charges.settle(self);
         }
     }
 }
 
 impl Drop for ChargedCall {
     fn drop(&mut self) {
-        self.guest.charges.end(self.number, self.guest.metered());
+        self.guest.charges.end(self.number, &*self.guest);
     }
 }

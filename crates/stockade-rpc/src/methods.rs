@@ -7,7 +7,7 @@ use jsonrpsee::core::server::{BatchResponseBuilder, MethodResponse, ResponsePayl
 use jsonrpsee::types::{ErrorObjectOwned, Request};
 use serde_json::value::RawValue;
 use stockade_callers::{Authority, Caller, Denial, Noted};
-use stockade_http::CpuAccount;
+use stockade_http::RequestAccount;
 use stockade_protocol::Payload;
 use stockade_protocol::bounds::MAX_NAME_BYTES;
 use stockade_supervisor::{CallError, SendError};
@@ -90,8 +90,8 @@ impl Exports {
             permit: Arc::new(permit),
             deadline: self.deadline,
         };
-        let cpu = self.caller.as_ref().and_then(Caller::cpu_account);
-        let call = self.shared.call(method, args, cpu, bounds);
+        let account = self.caller.as_ref().and_then(Caller::account);
+        let call = self.shared.call(method, args, account, bounds);
         match self.deadline {
             Some(deadline) => timeout_at(deadline, call)
                 .await
@@ -146,7 +146,7 @@ impl Exports {
         MethodResponse::from_batch(responses.finish())
     }
 
-    /// Its result is reported to nobody.
+    /// Makes the call of a notification, whose result is reported to nobody.
     async fn notify(&self, notification: &Notification<'_>) {
         let params = notification.params.as_deref();
         let mut noted = Noted::default();
@@ -195,7 +195,7 @@ impl ServerContext {
         &self,
         method: &str,
         args: String,
-        cpu: Option<Arc<dyn CpuAccount>>,
+        account: Option<Arc<dyn RequestAccount>>,
         bounds: CallBounds,
     ) -> Result<Box<RawValue>, ErrorObjectOwned> {
         let mut state = self.state.clone();
@@ -205,7 +205,7 @@ impl ServerContext {
                 .map_err(|end| error::ended(end.as_ref()))?;
             let handle = &guest.handle;
             let args = Payload::from_json(args.clone());
-            let called = match guest.charge(cpu.clone()) {
+            let called = match guest.charge(account.clone()) {
                 None => call_export(handle, method, args).await,
                 Some(charge) => {
                     let (handle, method) = (handle.clone(), method.to_owned());

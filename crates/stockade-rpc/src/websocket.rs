@@ -32,7 +32,7 @@ use crate::client::Client;
 use crate::error;
 use crate::methods::ServerContext;
 
-/// Of one client, in work at the same time.
+/// Messages of one client that are in work at the same time.
 const MESSAGES: usize = 32;
 
 /// How often a client is asked whether it is still there, and how long it may be silent.

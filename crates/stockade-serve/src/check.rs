@@ -21,9 +21,9 @@ use crate::site;
 /// What a configuration that can be served is to be warned of.
 #[derive(Debug, Default)]
 pub struct Checked {
-    /// Of the file itself.
+    /// Warnings of the file itself.
     pub warnings: Vec<Diagnostic>,
-    /// Of files that it names, such as a certificate that ends soon, or a grant that the code does not name.
+    /// Warnings of files that it names, such as a certificate that ends soon, or a grant that the code does not name.
     pub file_warnings: Vec<String>,
     /// What the servers of grants answered, where they were asked: the grant's place in the file and what was found.
     pub live: Vec<(String, Finding)>,

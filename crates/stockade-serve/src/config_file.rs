@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 const KEPT: usize = 50;
 
 /// Bytes of the file.
-const MAX_BYTES: u64 = 16 << 20;
+const MAX_CONFIG_BYTES: u64 = 16 << 20;
 
 /// The file and the folder next to it with its versions, whose name ends in `.history`.
 #[derive(Debug, Clone)]
@@ -57,11 +57,11 @@ impl ConfigFile {
         Self { path }
     }
 
-    /// Its text now.
+    /// The text of the file now.
     pub(crate) fn read(&self) -> io::Result<String> {
         let mut text = String::new();
         let file = File::open(&self.path)?;
-        file.take(MAX_BYTES).read_to_string(&mut text)?;
+        file.take(MAX_CONFIG_BYTES).read_to_string(&mut text)?;
         Ok(text)
     }
 

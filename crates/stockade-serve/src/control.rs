@@ -149,6 +149,19 @@ mod tests {
         client.json(Method::GET, "/v1/test", None).await
     }
 
+    #[test]
+    fn socket_of_another_user_is_not_taken_for_one_that_is_not_there() {
+        let message = |kind: std::io::ErrorKind| {
+            let path = "/run/s".to_owned();
+            let source = kind.into();
+            AskError::NoServer { path, source }.to_string()
+        };
+        let denied = message(std::io::ErrorKind::PermissionDenied);
+        assert!(denied.contains("/run/s is for the user"), "{denied}");
+        let absent = message(std::io::ErrorKind::NotFound);
+        assert!(absent.contains("no server listens on /run/s"), "{absent}");
+    }
+
     #[tokio::test]
     async fn control_answers_and_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();

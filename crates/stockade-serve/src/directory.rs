@@ -61,7 +61,7 @@ impl VersionCounts {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Those of them with a status of 500 or more.
+    /// Requests whose responses have begun with a status of 500 or more.
     pub(crate) fn errors(&self) -> u64 {
         self.errors.load(Ordering::Relaxed)
     }
@@ -250,6 +250,7 @@ pub(crate) async fn respond(site: &Answering, request: Request<Body>) -> Respons
 
 /// Answers a client under `stockade dev`.
 async fn respond_to_developer(
+    directory: &Directory,
     site: &Answering,
     status: &DevelopmentStatus,
     request: Request<Body>,
@@ -258,12 +259,46 @@ async fn respond_to_developer(
         Ok(asked) => asked,
         Err(response) => return *response,
     };
+    if development::asks_for_run(request.uri()) {
+        let wanted = development::Wanted::read(&request);
+        drop(request);
+        return match wanted {
+            Ok(wanted) => run_scheduled(directory, site, &wanted).await,
+            Err(refused) => *refused,
+        };
+    }
     match answer(site, request).await {
         Ok(mut response) => {
             development::after_answer(asked, &mut response);
             response
         }
         Err(error) => development::after_failure(status, asked, &error),
+    }
+}
+
+/// Runs `scheduled` of the site that a developer names, or of the one that answers for the host.
+async fn run_scheduled(
+    directory: &Directory,
+    site: &Answering,
+    wanted: &development::Wanted,
+) -> Response<Body> {
+    let named = match &wanted.instance {
+        Some(name) => match directory.find(name) {
+            Some(named) => named.instance.clone(),
+            None => {
+                let sites = directory.sites.load();
+                let mut names: Vec<&str> = sites.keys().map(String::as_str).collect();
+                names.sort_unstable();
+                let names = names.join(", ");
+                let text = format!("there is no instance {name:?}\n  fix: name one of {names}");
+                return development::not_found(&text);
+            }
+        },
+        None => site.instance.clone(),
+    };
+    match named {
+        Some(instance) => wanted.run(&instance).await,
+        None => development::not_found("the instance has no code, and so nothing to run"),
     }
 }
 
@@ -313,8 +348,8 @@ pub(crate) struct SiteTarget {
 
 impl Target for SiteTarget {
     fn handle(&self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
-        let traffic = self.directory.traffic(&self.name);
-        let development = self.directory.development.clone();
+        let directory = Arc::clone(&self.directory);
+        let traffic = directory.traffic(&self.name);
         Box::pin(async move {
             let chosen = traffic
                 .as_ref()
@@ -324,8 +359,10 @@ impl Target for SiteTarget {
                 return Problem::new(StatusCode::SERVICE_UNAVAILABLE, gone).into_response();
             };
             let secure = request.uri().scheme() == Some(&http::uri::Scheme::HTTPS);
-            let mut response = match &development {
-                Some(status) => respond_to_developer(&share.answering, status, request).await,
+            let mut response = match &directory.development {
+                Some(status) => {
+                    respond_to_developer(&directory, &share.answering, status, request).await
+                }
                 None => respond(&share.answering, request).await,
             };
             share.counts.add(response.status());

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use stockade_audit::AuditError;
 use stockade_auth::{JwksError, PepperError, QuotaError, StoreError};
 use stockade_broker::{BrokerError, FileError, SecretsError};
 use stockade_config::Diagnostics;
@@ -32,8 +33,8 @@ pub enum ServeError {
         source: std::io::Error,
     },
     /// The audit log cannot be opened.
-    #[error("cannot open the audit log: {0}")]
-    Audit(#[from] stockade_audit::AuditError),
+    #[error("cannot open the audit log: {0}{fix}", fix = audit_fix(.0))]
+    Audit(#[from] AuditError),
     /// The store of usage cannot be opened.
     #[error("cannot open the store of usage: {0}")]
     Usage(#[from] stockade_usage::StoreError),
@@ -191,7 +192,7 @@ pub enum SiteError {
     BrokeOff(String),
     /// The key that signs its receipts.
     #[error("the key of its receipts cannot be used: {0}")]
-    Receipts(#[from] stockade_audit::AuditError),
+    Receipts(#[from] AuditError),
     /// It did not start.
     #[error("it does not start: {0}")]
     Start(FetchError),
@@ -212,5 +213,15 @@ impl ServeError {
         };
         let source = error.source;
         Self::Log { path, source }
+    }
+}
+
+/// What to do about an audit log that cannot be gone on with.
+fn audit_fix(error: &AuditError) -> &'static str {
+    match error {
+        AuditError::Broken { .. } | AuditError::Cut { .. } => {
+            "\n  fix: move its folder away for an investigation, and start again"
+        }
+        _ => "",
     }
 }

@@ -26,7 +26,7 @@ use crate::site::{MadeWith, Site, SiteContext, assets_of, grants_folder, with_as
 use crate::subsystem::Drains;
 
 /// Previews that run at the same time. With more, the one that was used longest ago ends.
-const MOST: usize = 8;
+const MOST_PREVIEWS: usize = 8;
 
 /// How long a preview runs after its last request.
 const IDLE: Duration = Duration::from_secs(300);
@@ -44,7 +44,7 @@ pub(crate) struct Previews {
     live: Mutex<Vec<Live>>,
     /// Held while one is started.
     starting: tokio::sync::Mutex<()>,
-    /// Of the last preview that was started. Those of sites begin at 1.
+    /// The number of the last preview that was started. Those of sites begin at 1.
     number: AtomicU64,
 }
 
@@ -145,7 +145,7 @@ impl Previews {
     /// Ends the preview that was used longest ago, where there are as many as there may be.
     fn make_room(&self) {
         let mut live = self.live.lock();
-        if live.len() >= MOST {
+        if live.len() >= MOST_PREVIEWS {
             let ages = live.iter().map(|one| one.used).enumerate();
             if let Some((oldest, _)) = ages.min_by_key(|(_, used)| *used) {
                 self.end(live.swap_remove(oldest));

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use stockade_audit::{AuditError, SigningKey};
 use stockade_config::Instance as SiteConfig;
-use stockade_http::{Body, BoxError, Client, CpuAccount};
+use stockade_http::{Body, BoxError, Client, RequestAccount};
 use stockade_transpile::ModuleFiles;
 use stockade_usage::receipt::{
     self, Answered, Asked, Code, Policy, RequestEgress, RequestReceipt, RequestUse, Runtime,
@@ -63,8 +63,8 @@ pub(crate) struct SiteReceipts {
 #[derive(Debug)]
 struct Pending {
     site: Arc<SiteReceipts>,
-    /// Where CPU time is charged besides.
-    inner: Option<Arc<dyn CpuAccount>>,
+    /// The account of the route's limits, where CPU time is charged too.
+    inner: Option<Arc<dyn RequestAccount>>,
     id: String,
     asked: Asked,
     started: SystemTime,
@@ -81,7 +81,7 @@ struct Pending {
 /// left behind, is not in it.
 #[derive(Debug, Default)]
 struct PendingCounts {
-    /// Of the bodies of the request and of the response.
+    /// Bytes of the bodies of the request and of the response.
     received: AtomicU64,
     sent: AtomicU64,
     egress_requests: AtomicU64,
@@ -199,7 +199,7 @@ impl SiteReceipts {
         let client = request.extensions_mut().get_mut::<Client>()?;
         let pending = Arc::new(Pending {
             site: Arc::clone(self),
-            inner: client.cpu.take(),
+            inner: client.account.take(),
             id,
             asked: Asked {
                 id: client.request_id.to_string(),
@@ -214,7 +214,7 @@ impl SiteReceipts {
             complete: AtomicBool::new(false),
             state: Mutex::default(),
         });
-        client.cpu = Some(Arc::clone(&pending) as _);
+        client.account = Some(Arc::clone(&pending) as _);
         Some(pending)
     }
 }
@@ -268,7 +268,10 @@ where
     };
     if !request.body().is_end_stream() {
         let pending = Arc::clone(&pending);
-        request = request.map(|body| ReceivedBody { body, pending }.boxed_unsync());
+        let count = move |bytes, _| {
+            pending.counts.received.fetch_add(bytes, Relaxed);
+        };
+        request = request.map(|body| CountedBody { body, count }.boxed_unsync());
     }
     // Dropped where the client goes away before the response's head: the response is over then.
     let response = OpenResponse(pending);
@@ -283,7 +286,14 @@ where
         pending.complete.store(true, Relaxed);
         return Response::from_parts(parts, body);
     }
-    let body = ReceiptedBody { body, response }.boxed_unsync();
+    let count = move |bytes, is_complete| {
+        let OpenResponse(pending) = &response;
+        pending.counts.sent.fetch_add(bytes, Relaxed);
+        if is_complete {
+            pending.complete.store(true, Relaxed);
+        }
+    };
+    let body = CountedBody { body, count }.boxed_unsync();
     Response::from_parts(parts, body)
 }
 
@@ -296,13 +306,13 @@ impl Drop for OpenResponse {
     }
 }
 
-/// A body whose bytes a receipt counts.
-struct ReceiptedBody {
+/// A body whose bytes a receipt counts: `count` takes the bytes of each piece, and whether the body is complete.
+struct CountedBody<F> {
     body: Body,
-    response: OpenResponse,
+    count: F,
 }
 
-impl http_body::Body for ReceiptedBody {
+impl<F: Fn(u64, bool) + Unpin> http_body::Body for CountedBody<F> {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -311,17 +321,13 @@ impl http_body::Body for ReceiptedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        let pending = &self.response.0;
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
-                let sent = frame.data_ref().map_or(0, Bytes::len) as u64;
-                pending.counts.sent.fetch_add(sent, Relaxed);
+                let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
                 // The library drops a body with its last piece.
-                if self.body.is_end_stream() {
-                    pending.complete.store(true, Relaxed);
-                }
+                (self.count)(bytes, self.body.is_end_stream());
             }
-            Poll::Ready(None) => pending.complete.store(true, Relaxed),
+            Poll::Ready(None) => (self.count)(0, true),
             _ => {}
         }
         polled
@@ -336,38 +342,7 @@ impl http_body::Body for ReceiptedBody {
     }
 }
 
-/// The body of a request whose bytes a receipt counts.
-struct ReceivedBody {
-    body: Body,
-    pending: Arc<Pending>,
-}
-
-impl http_body::Body for ReceivedBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &polled {
-            let received = frame.data_ref().map_or(0, Bytes::len) as u64;
-            self.pending.counts.received.fetch_add(received, Relaxed);
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl CpuAccount for Pending {
+impl RequestAccount for Pending {
     fn used(&self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.cpu.fetch_add(nanos, Relaxed);

@@ -78,7 +78,7 @@ impl SiteTraffic {
         self.sites().all(|site| site.is_ready())
     }
 
-    /// Its versions.
+    /// The versions of the instance that run.
     pub(crate) fn sites(&self) -> impl Iterator<Item = &Arc<Site>> {
         self.shares.iter().map(|(_, site)| site)
     }
@@ -91,7 +91,7 @@ pub(crate) struct Traced {
 }
 
 impl Running {
-    /// Of this configuration, with nothing made of it yet.
+    /// What runs of this configuration when nothing is made of it yet.
     pub(crate) fn new(config: Arc<Config>) -> Self {
         Self {
             config,

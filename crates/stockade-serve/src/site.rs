@@ -63,7 +63,7 @@ pub(crate) struct Site {
     /// Where its code lies.
     folder: Option<PathBuf>,
     socket_message: usize,
-    /// Of its instance; never used twice.
+    /// The number of its instance; never used twice.
     number: u64,
     metrics: Arc<SiteMetrics>,
     pub(crate) answering: Arc<Answering>,
@@ -209,7 +209,11 @@ impl Site {
         if handover {
             tokio::time::sleep(HANDOVER).await;
         }
-        let drained = instance.drain(deadline).await;
+        let drained = if handover {
+            instance.replaced(deadline).await
+        } else {
+            instance.drain(deadline).await
+        };
         let name = &self.config.name;
         self.metrics.ended(self.number);
         if drained != stockade_instance::Drained::default() {

@@ -259,8 +259,7 @@ mod tests {
     }
 
     fn deadline(level: Level) {
-        let change =
-            |options: &mut DatabaseOptions| options.transaction = Duration::from_millis(300);
+        let change = |options: &mut DatabaseOptions| options.transaction = Duration::from_secs(1);
         with(level, change, async |database| {
             run(&database, "create table t (a)").await.unwrap();
             let transaction = database.begin().await.unwrap();
@@ -367,7 +366,7 @@ mod tests {
         "with recursive r(n) as (select 1 union all select n + 1 from r) select count(*) from r";
 
     fn endless(level: Level) {
-        let change = |options: &mut DatabaseOptions| options.statement = Duration::from_millis(200);
+        let change = |options: &mut DatabaseOptions| options.statement = Duration::from_secs(1);
         with(level, change, async |database| {
             run(&database, "create table t (a)").await.unwrap();
             let insert = statement("insert into t values (1)", []);
@@ -594,7 +593,7 @@ mod tests {
     async fn until(what: &str, done: impl Fn() -> bool) {
         let began = Instant::now();
         while !done() {
-            assert!(began.elapsed() < Duration::from_secs(20), "{what}");
+            assert!(began.elapsed() < Duration::from_secs(60), "{what}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -655,7 +654,7 @@ mod tests {
         // The runtime has ended, and with it the worker.
         let began = Instant::now();
         while !workers().is_empty() {
-            assert!(began.elapsed() < Duration::from_secs(20));
+            assert!(began.elapsed() < Duration::from_secs(60));
             std::thread::sleep(Duration::from_millis(5));
         }
         let other = rusqlite::Connection::open(&path).unwrap();
@@ -670,7 +669,7 @@ mod tests {
     }
 
     fn idle(level: Level) {
-        let change = |options: &mut DatabaseOptions| options.idle = Duration::from_millis(50);
+        let change = |options: &mut DatabaseOptions| options.idle = Duration::from_secs(1);
         with(level, change, async |database| {
             run(&database, "create table t (a)").await.unwrap();
             assert_eq!(workers().len(), 1);
@@ -682,7 +681,7 @@ mod tests {
     fn queue(level: Level) {
         let change = |options: &mut DatabaseOptions| {
             options.queue = 2;
-            options.queue_time = Duration::from_millis(200);
+            options.queue_time = Duration::from_millis(500);
         };
         with(level, change, async |database| {
             let transaction = database.begin().await.unwrap();

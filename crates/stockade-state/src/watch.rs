@@ -32,7 +32,7 @@ pub enum SelectorError {
 }
 
 impl Selector {
-    /// These keys.
+    /// Watches these keys.
     ///
     /// # Errors
     /// When there are none, or more than [`MAX_WATCHED_KEYS`].

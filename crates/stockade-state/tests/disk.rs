@@ -78,7 +78,7 @@ async fn disk_full_refuses_writes_and_keeps_what_was_acknowledged() {
     // Reads go on, and so does the store once there is room.
     assert!(state.get(key(0)).await.unwrap().is_some());
     assert!(state.get(key(written)).await.unwrap().is_none());
-    assert!(store.stats().writable);
+    assert!(!store.stats().writable);
     fs::remove_file(&filler).unwrap();
     for number in written..written + 5 {
         state
@@ -86,6 +86,7 @@ async fn disk_full_refuses_writes_and_keeps_what_was_acknowledged() {
             .await
             .unwrap();
     }
+    assert!(store.stats().writable);
     store.close().await;
     let store = SqliteStore::open(SqliteOptions::new(&path)).unwrap();
     let state = keyspace(&store).await;

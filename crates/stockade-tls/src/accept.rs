@@ -8,11 +8,12 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 use tokio_rustls::StartHandshake;
 use tokio_rustls::server::TlsStream;
 
@@ -20,6 +21,10 @@ use super::acme::ALPN;
 use super::connection::ConnectionTls;
 use super::index::NoLeaf;
 use super::store::TlsStore;
+
+/// What is read at most of a client that was refused, and for how long.
+const LINGER_BYTES: u64 = 256 << 10;
+const LINGER: Duration = Duration::from_secs(2);
 
 /// Why there is no stream.
 #[derive(Debug, thiserror::Error)]
@@ -119,12 +124,19 @@ impl TlsStore {
         }
         let policy = self.policies.load().of(name.as_deref()).clone();
         let config = policy.config.clone();
-        let mut stream = self
+        let handshake = self
             .turns
-            .run(|| start.into_stream(config))
+            .run(|| start.into_stream(config).into_fallible())
             .await
-            .ok_or(AcceptError::Busy)?
-            .map_err(AcceptError::Handshake)?;
+            .ok_or(AcceptError::Busy)?;
+        // A client of TLS 1.3 has finished, and may be sending its first request, when its certificate is refused.
+        let mut stream = match handshake {
+            Ok(stream) => stream,
+            Err((error, io)) => {
+                end(io, &[]).await;
+                return Err(AcceptError::Handshake(error));
+            }
+        };
         let now = SystemTime::now();
         let Some(connection) = ConnectionTls::new(stream.get_ref().1, &policy, now) else {
             let _ = stream.shutdown().await;
@@ -199,8 +211,7 @@ where
             Err((error, mut alert)) => {
                 let mut record = Vec::new();
                 let _ = alert.write_all(&mut record);
-                let _ = io.write_all(&record).await;
-                let _ = io.shutdown().await;
+                end(io, &record).await;
                 let error = io::Error::new(io::ErrorKind::InvalidData, error);
                 return Err(AcceptError::Hello(error));
             }
@@ -209,18 +220,27 @@ where
 }
 
 /// Answers in the client's own language.
-async fn say_https<IO: AsyncWrite + Unpin>(mut io: IO) {
+async fn say_https<IO: AsyncRead + AsyncWrite + Unpin>(io: IO) {
     let text = "HTTP/1.0 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\r\n\
                 This port speaks HTTPS.\n";
-    let _ = io.write_all(text.as_bytes()).await;
-    let _ = io.shutdown().await;
+    end(io, text.as_bytes()).await;
 }
 
 /// Ends a handshake before it began.
-async fn refuse<IO: AsyncWrite + Unpin>(mut io: IO, alert: Alert) {
+async fn refuse<IO: AsyncRead + AsyncWrite + Unpin>(io: IO, alert: Alert) {
     const ALERT_RECORD: u8 = 21;
     const FATAL: u8 = 2;
-    let record = [ALERT_RECORD, 3, 3, 0, 2, FATAL, alert as u8];
-    let _ = io.write_all(&record).await;
-    let _ = io.shutdown().await;
+    end(io, &[ALERT_RECORD, 3, 3, 0, 2, FATAL, alert as u8]).await;
+}
+
+/// Sends the last bytes, and reads what the client was sending meanwhile: closing with bytes unread makes the kernel reset the
+/// connection, and the client may never see why it was refused (RFC 9112, section 9.6).
+async fn end<IO: AsyncRead + AsyncWrite + Unpin>(mut io: IO, last: &[u8]) {
+    let ending = async {
+        io.write_all(last).await?;
+        io.shutdown().await?;
+        tokio::io::copy(&mut io.take(LINGER_BYTES), &mut tokio::io::sink()).await
+    };
+    // A client that has gone needs no answer.
+    let _ = timeout(LINGER, ending).await;
 }

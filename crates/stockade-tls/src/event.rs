@@ -103,7 +103,7 @@ pub struct CertificateFacts {
 impl CertificateFacts {
     /// Says whether handshakes may use it at `now`.
     #[must_use]
-    pub fn is_valid_at(&self, now: SystemTime) -> bool {
+    pub(crate) fn is_valid_at(&self, now: SystemTime) -> bool {
         self.not_before <= now && now <= self.not_after
     }
 }

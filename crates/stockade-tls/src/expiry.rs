@@ -50,7 +50,7 @@ impl End {
         within(self.not_after) || within(self.not_before)
     }
 
-    /// Of a server's certificate.
+    /// The lifetime of a server's certificate.
     pub(crate) fn of(leaf: &Leaf) -> Self {
         Self {
             key: leaf.facts.fingerprint_sha256.clone(),

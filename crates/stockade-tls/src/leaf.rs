@@ -174,20 +174,10 @@ fn check(
         return Err(problems);
     };
     let line = *line;
-    let subject = rfc4514(own.subject());
     let (hosts, names) = host_names(own);
-    if names.is_empty() {
-        let subject = subject.clone();
-        problems.push(TlsProblem::at(cert, line, Wrong::NoNames { subject }));
-    }
-    if let Ok(Some(usage)) = own.extended_key_usage()
-        && !usage.value.server_auth
-        && !usage.value.any
-    {
-        let subject = subject.clone();
-        problems.push(TlsProblem::at(cert, line, Wrong::NotForServers { subject }));
-    }
+    problems.extend(own_problems((cert, line), own, &names));
     if own.is_ca() {
+        let subject = rfc4514(own.subject());
         warnings.push(format!(
             "{}: the certificate of {subject} is that of an authority; some clients refuse it for a server",
             cert.display()
@@ -201,27 +191,19 @@ fn check(
         Some(TlsProblem::at(cert, *line, dates(certificate, now)?))
     });
     let key = match provider.key_provider.load_private_key(private) {
-        Ok(loaded) => Some(loaded),
+        Ok(loaded) => {
+            let chain = blocks
+                .iter()
+                .map(|block| CertificateDer::from(block.der.clone()));
+            let certified = CertifiedKey::new(chain.collect(), loaded);
+            problems.extend(key_mismatch((cert, line), key, &certified));
+            Some(certified)
+        }
         Err(e) => {
             problems.push(TlsProblem::of(key, Wrong::Key(e.to_string())));
             None
         }
-    }
-    .map(|loaded| {
-        let chain = blocks
-            .iter()
-            .map(|block| CertificateDer::from(block.der.clone()));
-        let certified = CertifiedKey::new(chain.collect(), loaded);
-        match certified.keys_match() {
-            Ok(()) | Err(Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
-            Err(Error::InconsistentKeys(_)) => {
-                let cert = cert.display().to_string();
-                problems.push(TlsProblem::of(key, Wrong::KeyMismatch { cert }));
-            }
-            Err(e) => problems.push(der_problem(cert, line, e.to_string())),
-        }
-        certified
-    });
+    };
     let (Some(key), true) = (key, problems.is_empty()) else {
         return Err(problems);
     };
@@ -250,6 +232,44 @@ fn check(
         dates,
         warnings,
     })
+}
+
+/// What shows that a key is not that of its certificate, at this line of this file.
+fn key_mismatch(
+    (cert, line): (&Path, usize),
+    key: &Path,
+    certified: &CertifiedKey,
+) -> Option<TlsProblem> {
+    match certified.keys_match() {
+        Ok(()) | Err(Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => None,
+        Err(Error::InconsistentKeys(_)) => {
+            let cert = cert.display().to_string();
+            Some(TlsProblem::of(key, Wrong::KeyMismatch { cert }))
+        }
+        Err(e) => Some(der_problem(cert, line, e.to_string())),
+    }
+}
+
+/// What is wrong with a server's own certificate: that it names no host, or is not for servers.
+fn own_problems(
+    (cert, line): (&Path, usize),
+    own: &X509Certificate<'_>,
+    names: &[String],
+) -> Vec<TlsProblem> {
+    let mut problems = Vec::new();
+    let subject = || rfc4514(own.subject());
+    if names.is_empty() {
+        let what = Wrong::NoNames { subject: subject() };
+        problems.push(TlsProblem::at(cert, line, what));
+    }
+    if let Ok(Some(usage)) = own.extended_key_usage()
+        && !usage.value.server_auth
+        && !usage.value.any
+    {
+        let what = Wrong::NotForServers { subject: subject() };
+        problems.push(TlsProblem::at(cert, line, what));
+    }
+    problems
 }
 
 pub(crate) fn der_problem(file: &Path, line: usize, why: String) -> TlsProblem {

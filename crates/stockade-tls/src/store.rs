@@ -21,7 +21,7 @@ use super::event::{CertificateFacts, TlsEvent, TlsObserver, emit};
 use super::expiry::{End, Notified};
 use super::index::Index;
 use super::options::TlsOptions;
-use super::policy::{Policies, PolicyId, provider};
+use super::policy::{Policies, provider};
 use super::problem::{TlsError, TlsProblem, Wrong};
 use super::reading::{certificates, files, policies};
 use super::resolver::Resolver;
@@ -153,8 +153,8 @@ impl TlsStore {
     }
 
     /// The policy that clients of a host are under. `host` is as in a request, a port is ignored.
-    #[must_use]
-    pub fn policy_of(&self, host: &str) -> PolicyId {
+    #[cfg(test)]
+    pub(crate) fn policy_of(&self, host: &str) -> super::policy::PolicyId {
         self.policies.load().of(Some(host)).id
     }
 

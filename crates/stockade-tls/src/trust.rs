@@ -33,7 +33,7 @@ use super::subject::{fingerprint, rfc3339, rfc4514, system_time};
 #[derive(Debug)]
 pub(crate) struct Trust {
     pub(crate) verifier: Arc<dyn ClientCertVerifier>,
-    /// Of everything that was read.
+    /// The digest of everything that was read.
     pub(crate) digest: [u8; 32],
     pub(crate) ends: Vec<End>,
     pub(crate) authorities: usize,

@@ -4,7 +4,8 @@
 //! Followed is what the module that runs first leads to by `import` and `export … from`. What only `import()`
 //! asks for may be meant to fail. Where something is not known, nothing is said.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use oxc::allocator::Allocator;
@@ -21,7 +22,14 @@ use crate::confine::confined;
 use crate::error::TranspileError;
 use crate::files::{ModuleFiles, Resolved, resolve};
 use crate::language::Language;
-use crate::weigh;
+use crate::{measure, weigh};
+
+/// Errors that are found, at most: each names its place, for which its source is read again.
+const MAX_ERRORS: usize = 100;
+
+/// Modules that are looked into for names that others import, at most, each as often as it is. What is imported beyond that
+/// is not known.
+const MAX_LOOKS: usize = 1_000_000;
 
 /// One thing that is wrong with a module.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,9 +54,10 @@ fn shown(at: &TranspileError) -> String {
 /// Names that a module asks another one for, and where.
 type Wanted = Vec<(String, Want, Span)>;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 enum Want {
     /// The module itself.
+    #[default]
     Module,
     Export(String),
 }
@@ -70,6 +79,7 @@ impl ModuleFiles {
             files: self,
             facts: BTreeMap::new(),
             errors: Vec::new(),
+            looks: Cell::new(0),
         };
         let mut left = vec![self.entry.clone()];
         while let Some(module) = left.pop() {
@@ -93,6 +103,8 @@ struct Checker<'a> {
     /// By module; `None` where they are not known.
     facts: BTreeMap<String, Option<Facts>>,
     errors: Vec<ModuleError>,
+    /// Modules that were looked into for names.
+    looks: Cell<usize>,
 }
 
 impl Checker<'_> {
@@ -109,6 +121,9 @@ impl Checker<'_> {
     }
 
     fn report(&mut self, module: &str, byte: usize, message: String) {
+        if self.errors.len() >= MAX_ERRORS {
+            return;
+        }
         let at = TranspileError::at_byte(self.source(module), module, byte, message.clone());
         self.errors.push(ModuleError {
             message,
@@ -232,6 +247,10 @@ impl Checker<'_> {
 
     /// Whether a module exports a name; `None` where that is not known.
     fn exports(&self, module: &str, name: &str, seen: &mut BTreeSet<String>) -> Option<bool> {
+        self.looks.set(self.looks.get() + 1);
+        if self.looks.get() > MAX_LOOKS {
+            return None;
+        }
         if !seen.insert(module.to_owned()) {
             return Some(false);
         }
@@ -274,6 +293,9 @@ fn parse_confined(
     let mut first = (parsed.diagnostics.iter()).find(|found| found.severity == Severity::Error);
     let scopes;
     if first.is_none() {
+        if measure::measure(&parsed.program).is_err() {
+            return Ok(None);
+        }
         scopes = SemanticBuilder::new()
             .with_check_syntax_error(true)
             .build(&parsed.program);
@@ -331,10 +353,16 @@ fn facts(record: &ModuleRecord<'_>) -> Facts {
 
 /// What runs, at the places where the source has it.
 fn placed(mut running: Facts, source: Option<Facts>) -> Facts {
-    let places = source.map(|facts| facts.wanted).unwrap_or_default();
-    for (specifier, want, span) in &mut running.wanted {
-        let there = |place: &&(String, Want, Span)| place.0 == *specifier && place.1 == *want;
-        *span = (places.iter().find(there)).map_or(Span::default(), |place| place.2);
+    let mut places = HashMap::new();
+    for (specifier, want, span) in source.map(|facts| facts.wanted).unwrap_or_default() {
+        // The first place where it is wanted.
+        places.entry((specifier, want)).or_insert(span);
+    }
+    for wanted in &mut running.wanted {
+        let (specifier, want, _) = std::mem::take(wanted);
+        let key = (specifier, want);
+        let span = places.get(&key).copied().unwrap_or_default();
+        *wanted = (key.0, key.1, span);
     }
     running
 }
@@ -435,5 +463,61 @@ mod tests {
         ]);
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].starts_with("b.js:1:"), "{found:?}");
+    }
+
+    /// A module that imports many names.
+    fn names(count: usize, from: &str) -> String {
+        let import = |number| format!("import {{ n{number} }} from '{from}'; n{number};");
+        (0..count).map(import).collect()
+    }
+
+    #[test]
+    fn names_beyond_the_bound_are_not_looked_for() {
+        let chain: Vec<_> = (0..200)
+            .map(|number| {
+                let (name, next) = (format!("m{number}.js"), number + 1);
+                (name, format!("export * from './m{next}.js';"))
+            })
+            .collect();
+        let found = |count| {
+            let main = names(count, "./m0.js");
+            let mut modules = vec![
+                ("main.js", main.as_str()),
+                ("m200.js", "export const a = 1;"),
+            ];
+            modules.extend(
+                chain
+                    .iter()
+                    .map(|(name, code)| (name.as_str(), code.as_str())),
+            );
+            errors(&modules)
+        };
+        assert_eq!(found(3).len(), 3);
+        assert_eq!(found(20_000).len(), MAX_ERRORS);
+    }
+
+    #[test]
+    fn places_of_many_imports_are_found_in_one_pass() {
+        let main = names(30_000, "./a.ts");
+        let found = errors(&[("main.ts", &main), ("a.ts", "export const n0 = 1;")]);
+        assert_eq!(found.len(), MAX_ERRORS);
+        let second = format!(
+            "main.ts:1:{}:",
+            names(1, "./a.ts").len() + 1 + "import { ".len()
+        );
+        assert!(found[0].starts_with(&second), "{second} {}", found[0]);
+    }
+
+    #[test]
+    fn scripts_with_names_in_too_many_scopes_are_not_judged() {
+        let deep = |depth, code: &str| {
+            let (open, close) = ("{".repeat(depth), "}".repeat(depth));
+            format!("let a; {open}{code}{close}")
+        };
+        let long = "b;".repeat(1_000_000);
+        assert_eq!(errors(&[("main.js", &deep(4000, &long))]), [""; 0]);
+        assert_eq!(errors(&[("main.js", &deep(40, &long))]), [""; 0]);
+        let wrong = deep(4, "let c; let c;");
+        assert_eq!(errors(&[("main.js", &wrong)]).len(), 1);
     }
 }

@@ -12,7 +12,7 @@ use oxc::transformer::{HelperLoaderMode, JsxOptions, JsxRuntime, TransformOption
 use crate::confine::confined;
 use crate::error::TranspileError;
 use crate::language::Language;
-use crate::{decorate, weigh};
+use crate::{decorate, measure, weigh};
 
 /// Length of the longest source that is processed, in bytes, in any language.
 pub const MAX_SOURCE_BYTES: usize = 16 * 1024 * 1024;
@@ -21,6 +21,9 @@ pub const MAX_SOURCE_BYTES: usize = 16 * 1024 * 1024;
 ///
 /// A source may need up to 90 times its length in memory, and 350 times if every token is an error.
 pub const MAX_COMPILED_BYTES: usize = 2 * 1024 * 1024;
+
+/// Bytes by which lines of the code are indented together, at most: lines are not indented where it could be more.
+pub(crate) const MAX_INDENTATION: usize = 64 * 1024 * 1024;
 
 /// How to read a source.
 #[derive(Clone, Copy, Debug)]
@@ -106,11 +109,20 @@ fn bounded(source: &str, options: &Options<'_>, body: Body) -> Result<Transpiled
         TranspileError::at_byte(source, options.specifier, refused.byte, refused.to_string())
     })?;
     let stack = weight.levels.saturating_mul(weigh::BYTES_PER_LEVEL);
-    confined(stack, || compile(source, options, body))
+    // A bracket is four levels, and a line has two bytes of the source at least.
+    let indentation = (weight.levels / 4).saturating_mul(source.len() / 2);
+    let indents = indentation <= MAX_INDENTATION;
+    confined(stack, || compile(source, options, body, indents))
         .unwrap_or_else(|panic| Err(whole(format!("the TypeScript compiler failed: {panic}"))))
 }
 
-fn compile(source: &str, options: &Options<'_>, body: Body) -> Result<Transpiled, TranspileError> {
+/// `indents`: lines of the code begin with a tab for each block around them.
+fn compile(
+    source: &str,
+    options: &Options<'_>,
+    body: Body,
+    indents: bool,
+) -> Result<Transpiled, TranspileError> {
     let allocator = Allocator::default();
     let source_type = options.language.source_type(options.module);
     let parsed = Parser::new(&allocator, source, source_type)
@@ -121,6 +133,10 @@ fn compile(source: &str, options: &Options<'_>, body: Body) -> Result<Transpiled
         .parse();
     first_error(source, options, &parsed.diagnostics, Severity::Error)?;
     let mut program = parsed.program;
+    measure::measure(&program).map_err(|excess| {
+        let message = excess.message.to_owned();
+        TranspileError::at_byte(source, options.specifier, excess.byte, message)
+    })?;
 
     let scopes = SemanticBuilder::new()
         .with_check_syntax_error(true)
@@ -146,6 +162,7 @@ fn compile(source: &str, options: &Options<'_>, body: Body) -> Result<Transpiled
     let printed = Codegen::new()
         .with_options(CodegenOptions {
             source_map_path: Some(PathBuf::from(options.specifier)),
+            indent_width: usize::from(indents),
             comments: CommentOptions {
                 normal: false,
                 jsdoc: false,
@@ -232,5 +249,5 @@ pub(crate) fn compile_unconfined(
     source: &str,
     options: &Options<'_>,
 ) -> Result<Transpiled, TranspileError> {
-    compile(source, options, Body::Module)
+    compile(source, options, Body::Module, true)
 }

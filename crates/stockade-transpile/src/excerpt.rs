@@ -2,7 +2,7 @@
 
 /// Characters of a line that are shown at most.
 const WIDTH: usize = 100;
-/// Of those, how many stand before the caret where the line is cut.
+/// How many of the characters stand before the caret where the line is cut.
 const BEFORE: usize = 60;
 
 /// The line of a source and, below it, a caret under the column.

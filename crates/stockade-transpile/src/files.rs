@@ -63,7 +63,7 @@ pub enum ModuleFilesError {
         importer: String,
     },
     /// More than an isolate may have.
-    #[error("the module imports more than {MAX_MODULE_FILES} files or {} MiB", MAX_MODULE_BYTES >> 20)]
+    #[error("the module and what it imports are more than {MAX_MODULE_FILES} files or {} MiB", MAX_MODULE_BYTES >> 20)]
     TooMany,
 }
 
@@ -132,10 +132,6 @@ impl ModuleFiles {
             modules: BTreeMap::new(),
         };
         let source = reader.text(input).map_err(&unreadable)?;
-        if source.len() > MAX_MODULE_BYTES {
-            let most = MAX_MODULE_BYTES >> 20;
-            return Err(unreadable(format!("it holds more than {most} MiB")));
-        }
         reader.add(entry.clone(), source)?;
         reader.collect(&entry)?;
         Ok(Self {
@@ -268,6 +264,11 @@ impl Reader {
             .take(left + 1)
             .read_to_string(&mut source)
             .map_err(|error| reason(&error))?;
+        // Of the first module alone: of others it is all of them that are too many.
+        if source.len() > MAX_MODULE_BYTES {
+            let most = MAX_MODULE_BYTES >> 20;
+            return Err(format!("it holds more than {most} MiB"));
+        }
         Ok(source)
     }
 

@@ -26,7 +26,7 @@ impl Language {
 
     /// Determines the language by an extension without its dot, such as `ts`; case does not matter.
     #[must_use]
-    pub fn from_extension(extension: &str) -> Option<Self> {
+    fn from_extension(extension: &str) -> Option<Self> {
         Some(match extension.to_ascii_lowercase().as_str() {
             "js" | "mjs" | "cjs" => Self::JavaScript,
             "ts" | "mts" | "cts" => Self::TypeScript,

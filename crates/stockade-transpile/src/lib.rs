@@ -7,7 +7,8 @@
 //! Invariants, for any source whatever:
 //! 1. The stack does not overflow. [`transpile`] measures the source first and runs the compiler on a
 //!    stack that is large enough for what it accepts; `src/weigh/` says how.
-//! 2. Time and memory are bounded by [`MAX_COMPILED_BYTES`], [`MAX_LEVELS`] and [`MAX_WORK`].
+//! 2. Time and memory are bounded by [`MAX_COMPILED_BYTES`], [`MAX_LEVELS`] and [`MAX_WORK`], and for what is not of the
+//!    length of the text, such as values of enums, by `src/measure.rs`.
 //! 3. No panic leaves this crate.
 //!
 //! What TypeScript means here, where there is a choice:
@@ -36,6 +37,7 @@ mod excerpt;
 mod files;
 mod imports;
 mod language;
+mod measure;
 mod pieces;
 mod program;
 mod stream;

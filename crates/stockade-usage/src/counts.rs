@@ -23,7 +23,7 @@ macro_rules! counts {
 
             /// The counts with these numbers, in the order of [`Counts::NAMES`].
             #[must_use]
-            pub fn of_values(values: [u64; Self::NAMES.len()]) -> Self {
+            pub(crate) fn of_values(values: [u64; Self::NAMES.len()]) -> Self {
                 let [$($field),*] = values;
                 Self { $($field),* }
             }

@@ -95,7 +95,7 @@ struct OfCaller {
     /// The day that `pending` belongs to.
     day: Day,
     pending: Counts,
-    /// Of days before, or after where the clock went back.
+    /// The counts of days before, or after where the clock went back.
     others: Vec<(Day, Counts)>,
     /// What the writer has taken since the start; only with [`LedgerOptions::key_totals`].
     taken: Counts,

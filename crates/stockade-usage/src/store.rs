@@ -26,7 +26,7 @@ const APPLICATION_ID: i64 = 0x534b_7573;
 const LAYOUT: i64 = 1;
 
 /// The most that a number in the file becomes. Two of them have a sum that SQLite's integers can hold.
-const MOST: i64 = i64::MAX / 2;
+const MOST_COUNTED: i64 = i64::MAX / 2;
 
 /// How long the number of the last batch of a writer is kept after that batch.
 const WRITERS_KEPT: Duration = Duration::from_secs(7 * 86_400);
@@ -89,9 +89,9 @@ pub struct Row {
 /// Which rows are wanted.
 #[derive(Debug, Clone, Default)]
 pub struct Query {
-    /// Of this instance alone.
+    /// Use of this instance alone.
     pub instance: Option<String>,
-    /// Of this caller alone.
+    /// Use of this caller alone.
     pub caller: Option<Caller>,
     /// From this day on.
     pub since: Option<Day>,
@@ -160,6 +160,10 @@ fn failure(path: &Path, error: rusqlite::Error) -> StoreError {
         SqliteFault::DiskFull => StoreError::DiskFull { path },
         SqliteFault::Busy => StoreError::Busy { path },
         SqliteFault::NotADatabase => StoreError::NotAStore { path, why: "" },
+        SqliteFault::Other(_) if path.is_dir() => StoreError::NotAStore {
+            path,
+            why: ": it is a folder",
+        },
         SqliteFault::Other(source) => StoreError::Sqlite { path, source },
     }
 }
@@ -219,7 +223,8 @@ impl Store {
     /// # Errors
     /// When there is no such file, it cannot be opened, or it is another kind of file.
     pub fn open_to_read(path: &Path) -> Result<Self, StoreError> {
-        if !path.exists() {
+        // One that this user may not look for is reported when it is opened.
+        if !path.try_exists().unwrap_or(true) {
             return Err(StoreError::Missing {
                 path: path.to_owned(),
             });
@@ -453,7 +458,11 @@ fn add(
 /// The values of a statement: the day, the instance, the key, and the counts.
 fn values(row: &Row, caller: Caller) -> impl Iterator<Item = Value> {
     let counts = row.counts.values().into_iter();
-    let counts = counts.map(|count| i64::try_from(count).unwrap_or(MOST).min(MOST));
+    let counts = counts.map(|count| {
+        i64::try_from(count)
+            .unwrap_or(MOST_COUNTED)
+            .min(MOST_COUNTED)
+    });
     [
         Value::Integer(row.day.number()),
         Value::Text(row.instance.to_string()),
@@ -467,7 +476,7 @@ fn update(transaction: &Transaction<'_>, row: &Row, caller: Caller) -> rusqlite:
     let sums: Vec<String> = Counts::NAMES
         .iter()
         .enumerate()
-        .map(|(at, name)| format!("{name} = min({name} + ?{}, {MOST})", at + 4))
+        .map(|(at, name)| format!("{name} = min({name} + ?{}, {MOST_COUNTED})", at + 4))
         .collect();
     let sql = format!(
         "UPDATE usage SET {} WHERE day = ?1 AND instance = ?2 AND key = ?3",
@@ -580,7 +589,7 @@ mod tests {
         }
         assert_eq!(
             requests(&store, &Query::default()),
-            [(Caller::Nobody, MOST.unsigned_abs())]
+            [(Caller::Nobody, MOST_COUNTED.unsigned_abs())]
         );
     }
 

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use crate::key::Key;
 
 /// Bytes of a file.
-const MOST_BYTES: usize = 64 << 10;
+const MOST_CONFIG_BYTES: usize = 64 << 10;
 /// Peers of a tunnel.
 const MOST_PEERS: usize = 64;
 /// Networks of all peers together.
@@ -105,9 +105,9 @@ enum Section {
 /// # Errors
 /// The first fault.
 pub fn parse(text: &str) -> Result<Parsed, ConfigError> {
-    if text.len() > MOST_BYTES {
+    if text.len() > MOST_CONFIG_BYTES {
         return Err(whole(format!(
-            "the file has {} bytes, at most {MOST_BYTES} are allowed",
+            "the file has {} bytes, at most {MOST_CONFIG_BYTES} are allowed",
             text.len()
         )));
     }

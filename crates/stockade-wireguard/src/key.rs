@@ -34,13 +34,13 @@ impl Key {
         Self(bytes)
     }
 
-    /// Its bytes.
+    /// The bytes of the key.
     #[must_use]
     pub fn bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// Its text. A public key may be shown; the others may not.
+    /// The text of the key. A public key may be shown; the others may not.
     #[must_use]
     pub fn reveal(&self) -> String {
         STANDARD.encode(self.0)

@@ -6,7 +6,7 @@
 //! Invariants:
 //! 1. Of an interface nothing is set but peers, and no peer but the one that is named.
 //! 2. The interface's private key and the preshared keys that an answer contains are dropped as it is read.
-//! 3. An answer has at most [`MOST_BYTES`], and a request ends at the caller's deadline.
+//! 3. An answer has at most [`MOST_ANSWER_BYTES`], and a request ends at the caller's deadline.
 
 use std::fmt::Write as _;
 use std::io;
@@ -25,9 +25,9 @@ use crate::key::Key;
 /// Where programs put their sockets.
 const FOLDER: &str = "/var/run/wireguard";
 /// Bytes of an answer: some ten thousand peers.
-const MOST_BYTES: usize = 4 << 20;
+const MOST_ANSWER_BYTES: usize = 4 << 20;
 /// Bytes of an interface's name (`IFNAMSIZ`, without its end).
-const MOST_NAME: usize = 15;
+const MOST_INTERFACE_BYTES: usize = 15;
 /// Bytes that are logged of what the program for the kernel's interfaces complains of.
 const MOST_COMPLAINT: u64 = 1 << 10;
 
@@ -66,7 +66,9 @@ pub struct Peer {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UapiError {
     /// The text is not the name of an interface.
-    #[error("it is not the name of an interface: at most {MOST_NAME} letters, digits and -_=+.")]
+    #[error(
+        "it is not the name of an interface: at most {MOST_INTERFACE_BYTES} letters, digits and -_=+."
+    )]
     Name,
     /// No program offers a socket for it.
     #[error("no program offers the socket of this interface")]
@@ -89,7 +91,7 @@ pub enum UapiError {
     #[error("the answer of the interface is not in the format of the protocol")]
     Format,
     /// The answer is too long.
-    #[error("the answer of the interface has more than {MOST_BYTES} bytes")]
+    #[error("the answer of the interface has more than {MOST_ANSWER_BYTES} bytes")]
     TooLong,
     /// The deadline was reached.
     #[error("the interface did not answer in time")]
@@ -125,7 +127,11 @@ impl Uapi {
     pub fn new(name: &str, timeout: Duration) -> Result<Self, UapiError> {
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '=' | '+' | '.');
         let is_path = matches!(name, "." | "..");
-        if name.is_empty() || name.len() > MOST_NAME || is_path || !name.chars().all(fits) {
+        if name.is_empty()
+            || name.len() > MOST_INTERFACE_BYTES
+            || is_path
+            || !name.chars().all(fits)
+        {
             return Err(UapiError::Name);
         }
         Ok(Self {
@@ -249,7 +255,7 @@ impl Uapi {
 async fn whole(source: &mut (impl AsyncRead + Unpin)) -> Result<String, UapiError> {
     let mut answer = Vec::new();
     while !answer.ends_with(b"\n\n") {
-        if answer.len() >= MOST_BYTES {
+        if answer.len() >= MOST_ANSWER_BYTES {
             return Err(UapiError::TooLong);
         }
         if source.read_buf(&mut answer).await? == 0 {

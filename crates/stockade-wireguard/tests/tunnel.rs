@@ -129,7 +129,7 @@ async fn connections_that_are_left_end_at_the_other_end() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), ended)
+    tokio::time::timeout(Duration::from_secs(60), ended)
         .await
         .unwrap();
     // The same for a tunnel that ends before its connections.

@@ -91,7 +91,7 @@ pub(crate) enum Command {
     /// Upload the code of an instance to a running server, and give it requests
     #[command(after_help = commands::DEPLOY_EXAMPLES)]
     Deploy(Box<DeployArgs>),
-    /// List the versions of the code of an instance
+    /// List the code of each instance: the file that the configuration names, and what was uploaded
     #[command(after_help = commands::VERSIONS_EXAMPLES)]
     Versions(VersionsArgs),
     /// Give the requests of an instance to the versions before, or to another one

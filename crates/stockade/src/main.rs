@@ -168,17 +168,13 @@ fn raise_descriptor_limit() {
 }
 
 /// Opens this run to debuggers, and says where each isolate can be reached.
-#[expect(
-    clippy::print_stderr,
-    reason = "this is where the program speaks to its user"
-)]
 fn listen((address, start): (SocketAddr, InspectStart)) -> Result<InspectOptions, ListenError> {
     let inspector = Inspector::listen(address, |target, url| {
-        eprintln!("Debugger listening on {url} ({})", target.title);
+        commands::note(&format!("Debugger listening on {url} ({})", target.title));
     })?;
-    eprintln!(
+    commands::note(&format!(
         "Open chrome://inspect, or see http://{}/json/list",
         inspector.address()
-    );
+    ));
     Ok(InspectOptions { inspector, start })
 }

@@ -170,6 +170,42 @@ fn output_that_cannot_be_written_is_an_error() {
     }
 }
 
+#[test]
+fn error_that_nobody_reads_keeps_its_exit_code() {
+    for (arguments, code) in [
+        (&["exec", "missing.ts"][..], 1),
+        (&["run", "missing.ts"], 1),
+        (&["check", "missing.yaml"], 2),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let status = Command::new(env!("CARGO_BIN_EXE_stockade"))
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(writer)
+            .status();
+        assert_eq!(status.unwrap().code(), Some(code), "{arguments:?}");
+    }
+}
+
+#[test]
+fn error_does_not_steer_the_terminal() {
+    for arguments in [
+        &["exec", "a\u{1b}[2J.ts"][..],
+        &["run", "a\u{1b}[2J.ts"],
+        &["check", "a\u{1b}[2J"],
+        &["\u{1b}[2J.ts"],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_stockade"))
+            .args(arguments)
+            .output()
+            .unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(errors.contains("\\u{1b}[2J"), "{arguments:?}: {errors:?}");
+        assert!(!errors.contains('\u{1b}'), "{arguments:?}: {errors:?}");
+    }
+}
+
 /// `script` of util-linux gives it a terminal.
 #[cfg(target_os = "linux")]
 #[test]
@@ -314,7 +350,7 @@ fn receipt_states_what_was_run_and_used_at_every_level() {
     let code = "import { n } from './n.ts';
         export function main() {
           let x = 0;
-          for (let i = 0; i < 1e8; i++) x = (x * 31 + i) | 0;
+          for (let i = 0; i < 2e7; i++) x = (x * 31 + i) | 0;
           if (x === 0.5) throw x;
           console.log('hello');
           return n;

@@ -119,14 +119,24 @@ fn debug_isolates_of(level: &str) {
         seen,
         [
             "host, isolate #0 paused, isolate #1 second, isolate #2 left, isolate #3 destroyed, \
-             isolate #4 busy",
+             isolate #4 talks, isolate #5 busy",
             "host says function 42",
             "before is 20",
             "a is 1 in line 2, a is 2 in line 3",
             "profiler: string",
+            "log an object, side accessor,toString function,deep object, 42",
+            "at inner in line 5 of evaluate called in line 7",
+            "looked into: found",
+            "warning %s | text 1 of 100% | rest boolean",
+            "info times: 1",
+            "error 65563",
+            "table 0 object",
+            "assert no",
+            "flood of 2500 then trace while objects of before are gone: Could not find object with given id",
             "socket closed with 1001",
             "socket closed with 1001",
-            "host, isolate #0 paused, isolate #1 second, isolate #2 left",
+            "host, isolate #0 paused, isolate #1 second, isolate #2 left, \
+             isolate #4 talks",
         ]
     );
     let (mut lines, code, reported) = debuggee.end();
@@ -135,15 +145,18 @@ fn debug_isolates_of(level: &str) {
     let urls = reported
         .lines()
         .filter(|line| line.starts_with("Debugger listening on ws://"));
-    assert_eq!(urls.count(), 5, "{reported}");
+    assert_eq!(urls.count(), 6, "{reported}");
     assert_eq!(
         lines,
         [
-            "busy failed: isolate #4 ended before it replied: cpu_limit_exceeded (cpuLimitMs 100, at evaluate#1:1:1)",
+            "busy failed: isolate #5 ended before it replied: cpu_limit_exceeded (cpuLimitMs 200, at evaluate#1:1:1)",
             "destroyed failed: isolate #3 ended before it replied: destroyed",
+            "flooded undefined",
             "left went on",
             "paused 42",
             "second 42",
+            "talked 1,undefined,function () { [native code] },log",
+            "talks printed text 1 of 100% { rest: true }",
             "walked 42",
         ]
     );

@@ -17,7 +17,7 @@ use crate::sys::{self, Mapping, call, spawn};
 use crate::targets::Targets;
 
 /// Most processes or threads that are started if nothing hinders.
-const MOST: usize = 64;
+const MOST_STARTED: usize = 64;
 /// What is mapped at a time.
 const PIECE: usize = 8 << 20;
 /// How many times the limit is asked for.
@@ -26,10 +26,10 @@ const TIMES: u64 = 8;
 const THREAD_FLAGS: i32 =
     CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
 
-/// As many as it gets; the last outcome.
+/// Tries to start [`MOST_STARTED`] processes or threads; the outcome of the last one.
 fn many(start: impl Fn() -> Outcome) -> Outcome {
     let mut last = Outcome::Clean;
-    for _ in 0..MOST {
+    for _ in 0..MOST_STARTED {
         last = start();
     }
     last
@@ -108,9 +108,9 @@ fn fill_by_mremap(targets: &Targets) -> Outcome {
 fn fill_page_tables(_targets: &Targets) -> Outcome {
     const SPAN: usize = 1 << 30;
     const STEP: usize = 2 << 20;
-    const MOST: usize = 1 << 30;
+    const MOST_BYTES: usize = 1 << 30;
     let mut tables = 0;
-    while tables < MOST {
+    while tables < MOST_BYTES {
         match Mapping::new(SPAN, PROT_READ, MAP_PRIVATE | MAP_NORESERVE) {
             Ok(span) => {
                 black_box(span.look(STEP));
@@ -120,7 +120,7 @@ fn fill_page_tables(_targets: &Targets) -> Outcome {
             Err(errno) => return Outcome::Refused(errno),
         }
     }
-    Outcome::Allowed(MOST as i64)
+    Outcome::Allowed(MOST_BYTES as i64)
 }
 
 /// More mappings than the kernel allows, each of them an object in the kernel.

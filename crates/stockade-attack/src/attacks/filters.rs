@@ -42,7 +42,7 @@ const REGISTERED: Expect = Expect::AnyOf(&[
     Expect::Denied("rseq"),
     Expect::Refused(&[libc::EINVAL, libc::EBUSY, libc::EPERM]),
 ]);
-/// The same threads get the error that the kernel has no such thing.
+/// Threads that are only just starting when the worker is sealed get the error that the kernel has no such call.
 const NO_LIST: Expect = Expect::AnyOf(&[
     Expect::Denied("set_robust_list"),
     Expect::Refused(&[libc::ENOSYS]),

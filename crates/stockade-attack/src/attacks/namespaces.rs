@@ -22,7 +22,7 @@ fn clone(flag: i32) -> Outcome {
     spawn(Sysno::clone, [(flag | SIGCHLD) as u64, 0, 0, 0, 0])
 }
 
-/// The same by `clone3`.
+/// `clone3` into a new namespace, as a process of its own.
 fn clone3(flags: u64) -> Outcome {
     // flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
     // set_tid_size, cgroup

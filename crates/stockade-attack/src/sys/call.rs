@@ -57,7 +57,7 @@ pub(crate) fn spawn<const N: usize>(number: Sysno, args: [u64; N]) -> Outcome {
     spawn_numbered(i64::from(number.id()), filled(args))
 }
 
-/// The same by number.
+/// As [`spawn`], by the number of the call.
 pub(crate) fn spawn_numbered(number: i64, args: [u64; 6]) -> Outcome {
     let result: i64;
     #[cfg(target_arch = "x86_64")]

@@ -94,7 +94,7 @@ fn full_disk_refuses_to_confirm_and_loses_nothing_that_it_has_room_for() {
     for _ in 0..10_000 {
         log.record(Record::new("flood").text("text", &text));
     }
-    assert!(began.elapsed() < Duration::from_secs(20));
+    assert!(began.elapsed() < Duration::from_secs(120));
     let dropped = log.status().dropped;
     assert!(dropped > 0);
 

@@ -23,6 +23,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use parking_lot::RwLock;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use stockade_limits::without_value;
 use tokio::sync::Notify;
 
 use crate::store::seconds;
@@ -218,7 +219,8 @@ impl JwtKeys {
         if text.len() as u64 > MAX_JWKS {
             return Err(format!("it has more than {MAX_JWKS} bytes"));
         }
-        let set: WrittenSet = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        let set: WrittenSet =
+            serde_json::from_slice(text).map_err(|error| without_value(&error))?;
         if set.keys.len() > MAX_KEYS {
             return Err(format!("it has more than {MAX_KEYS} keys"));
         }

@@ -362,6 +362,12 @@ async fn keys_that_are_replaced_decide_at_once_and_a_set_that_cannot_be_read_rep
         assert!(keys.replace(text).is_err());
         assert!(check(&verifier, &of_old).is_ok());
     }
+    // What a file of private keys holds is in no message.
+    let why = keys.replace(br#"{"keys": "hunter2"}"#).unwrap_err();
+    assert_eq!(
+        why,
+        "invalid type: string, expected a sequence at line 1 column 18"
+    );
     // The issuer takes back its last key.
     assert_eq!(keys.replace(b"{\"keys\":[]}"), Ok(0));
     assert_eq!(check(&verifier, &of_old).unwrap_err(), TokenError::Key);

@@ -44,8 +44,9 @@ struct Shared {
     /// Grows after each change of `index`, and when uses were written: what was found at another version is to be
     /// looked up again.
     version: AtomicU64,
-    /// Keys that were used since uses were last written, each once.
-    used: Mutex<Vec<(KeyHash, KeyId)>>,
+    /// Keys that were used since uses were last written, each once, with the time of the first of these uses in seconds
+    /// since 1970.
+    used: Mutex<Vec<(KeyHash, KeyId, u64)>>,
     /// Counts the changes of `index`.
     changes: watch::Sender<u64>,
     failures: Arc<FailureLimiter>,
@@ -131,7 +132,7 @@ impl Keys {
         Self::follow(path, pepper, None, system_clock())
     }
 
-    /// The same, and reports each action on a key once, in their order, those included that happened while nothing
+    /// As [`Self::open`], and reports each action on a key once, in their order, those included that happened while nothing
     /// had the store open. [`Self::refresh`] returns when all have been reported.
     ///
     /// # Errors
@@ -199,11 +200,12 @@ impl Keys {
         // Before the lookup: a change that comes between is one that the version does not have.
         let version = self.shared.version.load(Ordering::Acquire);
         let hash = self.shared.pepper.hash_bytes(text);
-        let found = self.shared.index.read().find(&hash, seconds(now));
+        let now = seconds(now);
+        let found = self.shared.index.read().find(&hash, now);
         let (mut granted, first) = found.ok_or(CheckError::Invalid)?;
         granted.version = version;
         if first {
-            self.shared.used.lock().push((hash, granted.id));
+            self.shared.used.lock().push((hash, granted.id, now));
         }
         Ok(granted)
     }
@@ -524,19 +526,19 @@ fn report_actions(store: &mut Store, report: &mut Option<ReportAction>) -> Resul
     }
 }
 
-/// Writes which keys were used since the last time.
+/// Writes which keys were used since the last time, with times at which they were.
 fn write_uses(shared: &Shared, store: &mut Store) {
     let used = std::mem::take(&mut *shared.used.lock());
     if used.is_empty() {
         return;
     }
-    let ids: Vec<KeyId> = used.iter().map(|(_, id)| *id).collect();
-    if let Err(error) = store.used(&ids, seconds(SystemTime::now())) {
+    let uses: Vec<(KeyId, u64)> = used.iter().map(|(_, id, at)| (*id, *at)).collect();
+    if let Err(error) = store.used(&uses) {
         tracing::warn!("the last uses of API keys are not written: {error}");
     }
     // Those of a failed write are noted again with their next use.
     let index = shared.index.read();
-    used.iter().for_each(|(hash, _)| index.unused(hash));
+    used.iter().for_each(|(hash, ..)| index.unused(hash));
     drop(index);
     // The next use of each is noted.
     shared.turn();

@@ -312,6 +312,19 @@ async fn last_use_is_written_once_and_not_for_each_request() {
 }
 
 #[tokio::test]
+async fn last_use_is_a_time_at_which_the_key_was_used_and_not_that_of_the_writing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut store, keys) = open(folder.path());
+    let used = SystemTime::now() - Duration::from_secs(50);
+    let made = store.create(&fields("a"), used).unwrap();
+    keys.refresh().await.unwrap();
+    keys.check(made.key.reveal().as_bytes(), used).unwrap();
+    write_uses(&keys.shared, &mut store);
+    let last_used = store.show(made.record.id).unwrap().last_used;
+    assert_eq!(last_used, Some(seconds(used)));
+}
+
+#[tokio::test]
 async fn server_that_is_far_behind_reads_everything() {
     let folder = tempfile::tempdir().unwrap();
     let (mut store, keys) = open(folder.path());

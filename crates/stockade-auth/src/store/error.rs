@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::record::KeyId;
-use super::{MAX_METADATA, MAX_NAME, MAX_SECRETS};
+use super::{MAX_METADATA, MAX_NAME_CHARS, MAX_SECRETS};
 use crate::key::RandomError;
 use crate::scope::ScopeError;
 use crate::sqlite::SqliteFault;
@@ -19,7 +19,7 @@ pub enum StoreError {
     #[error("{0} was revoked, which is final\n  fix: make another key")]
     Revoked(KeyId),
     /// A name or an owner that cannot be kept.
-    #[error("{what} {why}; allowed are 1 to {MAX_NAME} characters on one line")]
+    #[error("{what} {why}; allowed are 1 to {MAX_NAME_CHARS} characters on one line")]
     Text {
         /// `the name` or `the owner`.
         what: &'static str,
@@ -110,6 +110,10 @@ pub(super) fn failure(path: &Path, error: rusqlite::Error) -> StoreError {
         SqliteFault::DiskFull => StoreError::DiskFull { path },
         SqliteFault::Busy => StoreError::Busy { path },
         SqliteFault::NotADatabase => StoreError::NotAStore { path, why: "" },
+        SqliteFault::Other(_) if path.is_dir() => StoreError::NotAStore {
+            path,
+            why: ": it is a folder",
+        },
         SqliteFault::Other(source) => StoreError::Sqlite { path, source },
     }
 }

@@ -19,7 +19,7 @@ pub(crate) struct ActiveSecret {
 
 /// What has changed since a number.
 pub(crate) enum Changed {
-    /// These keys.
+    /// These keys have changed.
     Keys(Vec<KeyId>),
     /// More than is remembered.
     Everything,
@@ -68,14 +68,14 @@ impl Store {
         })
     }
 
-    /// Notes that keys were used. Is no change for servers.
-    pub(crate) fn used(&mut self, ids: &[KeyId], now: u64) -> Result<(), StoreError> {
+    /// Notes when keys were used, in seconds since 1970. Is no change for servers.
+    pub(crate) fn used(&mut self, uses: &[(KeyId, u64)]) -> Result<(), StoreError> {
         self.change(|transaction| {
             let mut update = transaction.prepare_cached(
                 "UPDATE keys SET last_used = max(coalesce(last_used, 0), ?2) WHERE id = ?1",
             )?;
-            for id in ids {
-                update.execute(params![id.column(), column(now)])?;
+            for (id, at) in uses {
+                update.execute(params![id.column(), column(*at)])?;
             }
             Ok(Ok(()))
         })

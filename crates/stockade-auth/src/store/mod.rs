@@ -40,7 +40,7 @@ const LAYOUT: i64 = 2;
 const KEPT_CHANGES: i64 = 100_000;
 
 /// Characters of a name or an owner.
-const MAX_NAME: usize = 128;
+const MAX_NAME_CHARS: usize = 128;
 
 /// Bytes of metadata as JSON.
 const MAX_METADATA: usize = 4096;
@@ -446,7 +446,7 @@ fn check_fields(fields: &KeyFields, now: u64) -> Result<String, StoreError> {
 fn check_text(what: &'static str, text: &str, may_be_empty: bool) -> Result<(), StoreError> {
     let why = if text.is_empty() && !may_be_empty {
         "is empty"
-    } else if text.chars().count() > MAX_NAME {
+    } else if text.chars().count() > MAX_NAME_CHARS {
         "is too long"
     } else if text.chars().any(char::is_control) {
         "has a control character"

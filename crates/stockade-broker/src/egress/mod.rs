@@ -45,7 +45,7 @@ pub struct Egress {
     pub(crate) quota: Arc<Quota>,
     /// One for all rules with the same certificates and the same proxy or tunnel.
     connectors: Vec<Connector>,
-    /// Of each rule, in order, the number of its connector.
+    /// The number of each rule's connector, in the order of the rules.
     of_rules: Vec<usize>,
     resolver: Arc<Resolver>,
     pub(crate) pool: Arc<Pool>,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::header::{self, HeaderValue};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, response};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -118,6 +118,8 @@ impl Egress {
         }
     }
 
+    /// Makes the guest's response of the server's: checks its head and its length, removes what is not for the guest, and
+    /// bounds, decodes and masks the body.
     fn receive(
         &self,
         in_flight: Arc<InFlight>,
@@ -125,34 +127,12 @@ impl Egress {
         is_head: bool,
         connection: (Arc<Pool>, Key, Sender),
     ) -> Result<Response<Body>, EgressError> {
-        let limits = &self.policy.limits;
         let (parts, body) = response.into_parts();
         in_flight.answered(parts.status.as_u16());
-        if parts.status.is_informational() {
-            return Err(in_flight.upstream("the server switched protocols unexpectedly"));
-        }
+        self.check_received(&in_flight, &parts, &body)?;
         let mut headers = parts.headers;
-        let bytes: usize = headers
-            .iter()
-            .map(|(name, value)| name.as_str().len() + value.len())
-            .sum();
-        if headers.len() > MAX_FIELDS || bytes > MAX_HEAD {
-            return Err(in_flight.upstream("the response's header is too large"));
-        }
         headers::clean_response(&mut headers);
         self.secrets.mask_headers(&mut headers);
-        if let Some(length) = body
-            .size_hint()
-            .exact()
-            .filter(|&n| n > limits.max_response_bytes)
-        {
-            tracing::debug!(length, "a response is larger than allowed");
-            let limit = limits.max_response_bytes;
-            return Err(in_flight.refuse(Reason::TooLarge {
-                what: "the response",
-                limit,
-            }));
-        }
         let has_body = !is_head
             && !matches!(
                 parts.status,
@@ -170,28 +150,11 @@ impl Egress {
             }
         }
         let coding = coding.filter(|_| has_body);
-        let download = Download::new(
-            body,
-            in_flight.clone(),
-            DownloadLimits {
-                bytes: limits.max_response_bytes,
-                idle: limits.idle_timeout,
-                total: limits.request_timeout,
-            },
-            connection,
-        );
-        let mut body = match coding {
-            Some(coding) => {
-                headers.remove(header::CONTENT_ENCODING);
-                headers.remove(header::CONTENT_LENGTH);
-                let bounds = DecodeLimits {
-                    bytes: limits.max_decoded_bytes,
-                    ratio: limits.max_ratio,
-                };
-                decode::decode(download, coding, in_flight, bounds)
-            }
-            None => download.boxed_unsync(),
-        };
+        if coding.is_some() {
+            headers.remove(header::CONTENT_ENCODING);
+            headers.remove(header::CONTENT_LENGTH);
+        }
+        let mut body = self.received_body(in_flight, body, coding, connection);
         if has_body && !self.secrets.is_empty() {
             headers.remove(header::CONTENT_LENGTH);
             body = Masked::new(body, self.secrets.clone()).boxed_unsync();
@@ -204,6 +167,63 @@ impl Egress {
             response.extensions_mut().insert(reason);
         }
         Ok(response)
+    }
+
+    /// Checks that a response is one, and not larger than allowed as far as its head says.
+    fn check_received(
+        &self,
+        in_flight: &InFlight,
+        head: &response::Parts,
+        body: &Incoming,
+    ) -> Result<(), EgressError> {
+        if head.status.is_informational() {
+            return Err(in_flight.upstream("the server switched protocols unexpectedly"));
+        }
+        let fields = head.headers.iter();
+        let bytes: usize = fields
+            .map(|(name, value)| name.as_str().len() + value.len())
+            .sum();
+        if head.headers.len() > MAX_FIELDS || bytes > MAX_HEAD {
+            return Err(in_flight.upstream("the response's header is too large"));
+        }
+        let limit = self.policy.limits.max_response_bytes;
+        if let Some(length) = body.size_hint().exact().filter(|&n| n > limit) {
+            tracing::debug!(length, "a response is larger than allowed");
+            return Err(in_flight.refuse(Reason::TooLarge {
+                what: "the response",
+                limit,
+            }));
+        }
+        Ok(())
+    }
+
+    /// A response's body, bounded in bytes and time, and decoded.
+    fn received_body(
+        &self,
+        in_flight: Arc<InFlight>,
+        body: Incoming,
+        coding: Option<Coding>,
+        connection: (Arc<Pool>, Key, Sender),
+    ) -> Body {
+        let limits = &self.policy.limits;
+        let download = Download::new(
+            body,
+            in_flight.clone(),
+            DownloadLimits {
+                bytes: limits.max_response_bytes,
+                idle: limits.idle_timeout,
+                total: limits.request_timeout,
+            },
+            connection,
+        );
+        let Some(coding) = coding else {
+            return download.boxed_unsync();
+        };
+        let bounds = DecodeLimits {
+            bytes: limits.max_decoded_bytes,
+            ratio: limits.max_ratio,
+        };
+        decode::decode(download, coding, in_flight, bounds)
     }
 
     async fn connect_new(

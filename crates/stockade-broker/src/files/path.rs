@@ -1,11 +1,11 @@
 //! A guest's path, checked: names inside the granted folder, and no way to say anything else.
 
 /// Bytes of a whole path.
-const MOST: usize = 1024;
+const MOST_PATH_BYTES: usize = 1024;
 /// Bytes of one name; file systems take 255, and a temporary name needs some.
-const MOST_NAME: usize = 200;
+const MOST_NAME_BYTES: usize = 200;
 /// Names of a path.
-pub(crate) const MOST_DEPTH: usize = 32;
+pub(crate) const MOST_PATH_NAMES: usize = 32;
 /// Names that begin so are the broker's own, for files that are being written.
 const OWN_PREFIX: &str = ".stockade-";
 /// The names of files that are being written.
@@ -23,13 +23,13 @@ impl GuestPath {
         if text.is_empty() {
             return Some(Self(String::new()));
         }
-        let is_fit = text.len() <= MOST
-            && text.split('/').count() <= MOST_DEPTH
+        let is_fit = text.len() <= MOST_PATH_BYTES
+            && text.split('/').count() <= MOST_PATH_NAMES
             && text.split('/').all(is_name);
         is_fit.then(|| Self(text.to_owned()))
     }
 
-    /// As it is looked up.
+    /// The path as it is looked up.
     pub(crate) fn as_str(&self) -> &str {
         if self.0.is_empty() { "." } else { &self.0 }
     }
@@ -57,7 +57,7 @@ impl GuestPath {
 /// Whether a guest may name a file so.
 pub(crate) fn is_name(name: &str) -> bool {
     !name.is_empty()
-        && name.len() <= MOST_NAME
+        && name.len() <= MOST_NAME_BYTES
         && name != "."
         && name != ".."
         && !name.starts_with(OWN_PREFIX)

@@ -17,7 +17,7 @@ use super::path::DRAFT_PREFIX;
 /// Bytes that a file or folder costs besides its contents: names and empty files fill disks too.
 const EACH: u64 = 512;
 /// Folders within folders that are counted; deeper ones are not the guests'.
-const MOST_DEPTH: usize = 128;
+const MOST_COUNTED_DEPTH: usize = 128;
 
 /// A file that is written takes less time than this between two pieces.
 const LEFT_OVER: Duration = Duration::from_secs(3600);
@@ -170,7 +170,7 @@ fn count(root: &Dir) -> io::Result<Held> {
             };
             held.bytes = held.bytes.saturating_add(size).saturating_add(EACH);
             held.entries += 1;
-            if kind.is_dir() && depth < MOST_DEPTH {
+            if kind.is_dir() && depth < MOST_COUNTED_DEPTH {
                 left.push((entry.open_dir()?, depth + 1));
             }
         }

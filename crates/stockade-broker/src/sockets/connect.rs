@@ -54,7 +54,7 @@ pub struct Sockets {
     instance: Arc<str>,
     policy: SocketPolicy,
     limits: EgressLimits,
-    /// Of each rule, in order.
+    /// How the connections of each rule are made, in the order of the rules.
     openers: Vec<Opener>,
     audit: Arc<dyn Audit>,
     quota: Arc<Quota>,
@@ -232,36 +232,12 @@ impl Sockets {
         let paid = self.quota.request();
         paid.map_err(|reason| self.refuse(&shown, admitted.first_rule(), reason))?;
         // Resolve, check every address, and connect to one of exactly these.
-        let limit = self.limits.connect_timeout;
-        let open = async {
-            let (rule, addresses) = self.checked_addresses(&admitted, &host, &shown).await?;
-            let destination = match &addresses {
-                Some(addresses) => Destination::Addresses(addresses, wanted.port),
-                None => Destination::Host(&host, wanted.port),
-            };
-            let carrier = self
-                .opener(rule)
-                .map_or(&Carrier::Nothing, |(_, opener)| &opener.carrier);
-            let opened = match wanted.protocol {
-                Protocol::Tcp => {
-                    let opened = carrier.open(destination).await;
-                    opened.map(|(wire, _)| Transport::Left(wire))
-                }
-                Protocol::Udp => udp(carrier, destination)
-                    .await
-                    .map(|socket| Transport::Right(Datagrams::new(socket, self.pace.clone())))
-                    .map_err(|error| ConnectFailure::Tcp(error.kind())),
-            };
-            let transport = opened.map_err(|failure| EgressError::Connect {
-                target: shown.clone(),
-                why: failure.to_string(),
-            })?;
-            Ok((rule, transport))
-        };
-        let deadline = started + limit;
+        let deadline = started + self.limits.connect_timeout;
+        let open = self.open(&admitted, &host, &wanted, &shown);
         let (rule, transport) = tokio::time::timeout_at(deadline, open)
             .await
             .unwrap_or_else(|_| Err(self.too_late(&shown, "connecting")))?;
+        // Count its bytes, and its time.
         let in_flight = InFlight::new(Begun {
             instance: Arc::clone(&self.instance),
             audit: Arc::clone(&self.audit),
@@ -281,10 +257,12 @@ impl Sockets {
             idle: self.limits.idle_timeout,
             life: self.limits.request_timeout,
         };
+        // Start TLS, now or when the guest says so.
         let start = match self.opener(rule).filter(|_| is_tcp) {
             Some((rule, Opener { tls: Some(tls), .. })) => Some((rule, tls.connector().await)),
             _ => None,
         };
+        let limit = self.limits.connect_timeout;
         let start = start.map(|(rule, connector)| TlsStart {
             sockets: Arc::clone(&self),
             rule,
@@ -307,14 +285,43 @@ impl Sockets {
                 stream: ConnectionStream::Left(stream),
                 start_tls: start
                     .filter(|_| secure == Secure::StartTls)
-                    .map(|start| TlsStart {
-                        // The guest says when.
-                        limit,
-                        ..start
-                    }),
+                    .map(|start| TlsStart { limit, ..start }),
                 deadline: over,
             },
         })
+    }
+
+    /// Opens the transport of a connection that was admitted; gives the rule that allows it, too.
+    async fn open<'p>(
+        &self,
+        admitted: &Admitted<'p, SocketRule>,
+        host: &Host,
+        wanted: &SocketTarget,
+        shown: &str,
+    ) -> Result<(&'p SocketRule, Transport), EgressError> {
+        let (rule, addresses) = self.checked_addresses(admitted, host, shown).await?;
+        let destination = match &addresses {
+            Some(addresses) => Destination::Addresses(addresses, wanted.port),
+            None => Destination::Host(host, wanted.port),
+        };
+        let carrier = self
+            .opener(rule)
+            .map_or(&Carrier::Nothing, |(_, opener)| &opener.carrier);
+        let opened = match wanted.protocol {
+            Protocol::Tcp => {
+                let opened = carrier.open(destination).await;
+                opened.map(|(wire, _)| Transport::Left(wire))
+            }
+            Protocol::Udp => udp(carrier, destination)
+                .await
+                .map(|socket| Transport::Right(Datagrams::new(socket, self.pace.clone())))
+                .map_err(|error| ConnectFailure::Tcp(error.kind())),
+        };
+        let transport = opened.map_err(|failure| EgressError::Connect {
+            target: shown.to_owned(),
+            why: failure.to_string(),
+        })?;
+        Ok((rule, transport))
     }
 
     /// The index of a rule, and how its connections are made.

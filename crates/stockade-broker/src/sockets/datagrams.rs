@@ -16,7 +16,7 @@ use tokio::net::UdpSocket;
 use tokio::time::{Instant, Sleep};
 
 /// Bytes of the largest datagram over IPv4 (RFC 768, with the headers of RFC 791 and its own).
-const MOST: usize = 65_507;
+const MOST_DATAGRAM_BYTES: usize = 65_507;
 /// Bytes of a length.
 const HEAD: usize = 2;
 
@@ -27,7 +27,7 @@ pub(super) type Pace = Option<Arc<Mutex<RateLimiter>>>;
 pub(super) enum DatagramSocket {
     /// The system passes on what comes from its address.
     System(UdpSocket),
-    /// Of a tunnel, with the address.
+    /// Datagrams of a tunnel, with the address that they go to.
     Tunnel(TunnelDatagrams, SocketAddr),
 }
 
@@ -93,7 +93,7 @@ impl Datagrams {
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.socket.poll_ready(cx))?;
         // Held only while a datagram is there.
-        let mut data = vec![0; HEAD + MOST];
+        let mut data = vec![0; HEAD + MOST_DATAGRAM_BYTES];
         let length = ready!(self.socket.poll_receive(cx, &mut data[HEAD..]))?;
         let head = u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
         data[..HEAD].copy_from_slice(&head);
@@ -165,8 +165,8 @@ impl AsyncWrite for Datagrams {
             ready!(self.poll_sent(cx))?;
         }
         let wanted = match self.length() {
-            Some(length) if length > MOST => {
-                let why = format!("a datagram has at most {MOST} bytes");
+            Some(length) if length > MOST_DATAGRAM_BYTES => {
+                let why = format!("a datagram has at most {MOST_DATAGRAM_BYTES} bytes");
                 return Poll::Ready(Err(io::Error::other(why)));
             }
             Some(length) => HEAD + length - self.partial.len(),

@@ -12,7 +12,7 @@ use super::setting::Setting;
 use super::tls::Authority;
 
 fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(20)
+    Instant::now() + Duration::from_secs(60)
 }
 
 #[tokio::test]

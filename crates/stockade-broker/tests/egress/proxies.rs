@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener as Listener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -54,10 +55,19 @@ fn program(name: &str) -> Option<PathBuf> {
     found
 }
 
-/// A port that nobody listens on.
+/// A port that nobody listens on. It is none of those that the kernel gives meanwhile to sockets without a port of their
+/// own, and another one each time.
 fn free_port() -> u16 {
-    let listener = Listener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
+    static TURN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let turn = TURN.fetch_add(1, Ordering::Relaxed);
+        // Processes that test at the same time begin at different ports.
+        let offset = (std::process::id() * 13 + turn) % 20_000;
+        let port = 10_000 + u16::try_from(offset).unwrap();
+        if Listener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Starts a program and waits until its port takes connections.

@@ -269,7 +269,7 @@ async fn offer_that_is_no_list_of_tokens_is_refused() {
 #[tokio::test]
 async fn server_that_answers_something_else_is_an_error() {
     let setting = Setting::new();
-    let egress = setting.open(|policy| policy.limits.connect_timeout = Duration::from_millis(500));
+    let egress = setting.open(|_| ());
     for answer in [
         "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
         "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n",
@@ -371,7 +371,7 @@ async fn server_that_breaks_the_protocol_or_off_ends_the_socket() {
 #[tokio::test]
 async fn server_that_is_silent_is_pinged_and_then_given_up() {
     let setting = Setting::new();
-    let egress = setting.open(|policy| policy.limits.idle_timeout = Duration::from_millis(300));
+    let egress = setting.open(|policy| policy.limits.idle_timeout = Duration::from_secs(1));
     // This one answers pings for its library does, and says nothing else.
     let alive = echo_server().await;
     let mut socket = egress
@@ -379,8 +379,7 @@ async fn server_that_is_silent_is_pinged_and_then_given_up() {
         .websocket(url(&alive), Vec::new())
         .await
         .unwrap();
-    let silence =
-        tokio::time::timeout(Duration::from_millis(900), socket.from_upstream.recv()).await;
+    let silence = tokio::time::timeout(Duration::from_secs(3), socket.from_upstream.recv()).await;
     assert!(silence.is_err(), "the socket stays open: {silence:?}");
     let dead = servers::raw(|stream| async move {
         let socket = tokio_tungstenite::accept_async(stream).await.unwrap();

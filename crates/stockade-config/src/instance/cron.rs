@@ -23,6 +23,17 @@ from_text! {
 }
 
 impl Cron {
+    /// Reads five fields.
+    ///
+    /// # Errors
+    /// What is wrong with them, and what is allowed.
+    pub fn read(text: &str) -> Result<Self, String> {
+        Self::parse(text).map_err(|message| {
+            let allowed = message.allowed.unwrap_or_default();
+            format!("{}\n  allowed: {allowed}", message.what)
+        })
+    }
+
     fn parse(text: &str) -> Result<Self, Message> {
         let parser = CronParser::builder()
             .seconds(Seconds::Disallowed)

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use stockade_http::EncodedSlashes;
-use stockade_limits::{CgroupUse, CpuShare, Fresh, Isolation, Limits, Wx};
+use stockade_limits::{CgroupUse, CpuShare, Fresh, Isolation, Limits, ShownLimits, Wx};
 
 use crate::auth::{self, Auth};
 use crate::fields::Fields;
@@ -146,6 +146,9 @@ section! {
         pub rate_limits: Vec<RateLimit> = list(&RateLimit::KIND)
             .like(&["[{by: key, requests: 100/s}, {by: key, requests: 10000/day}]"])
             .shared() => rate::rate_limits,
+        /// Which of the `rate_limits` the headers `RateLimit` and `RateLimit-Policy` of responses state: the one that is
+        /// closest to being used up, all, or none.
+        pub rate_limit_headers: ShownLimits = Key::of(ShownLimits::KIND).default("closest").shared(),
         /// The rule for client certificates of the instance's hosts.
         pub client_auth: Option<ClientAuth> = either(CLIENT_AUTH)
             .derived("that of the listener")
@@ -257,6 +260,14 @@ words! {
     impl Fresh {
         Mirror = "mirror",
         Request = "request",
+    }
+}
+
+words! {
+    impl ShownLimits {
+        Closest = "closest",
+        All = "all",
+        None = "none",
     }
 }
 

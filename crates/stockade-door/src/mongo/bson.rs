@@ -4,7 +4,7 @@
 //! depth.
 
 /// Documents and arrays in each other: what servers accept.
-const MAX_DEPTH: usize = 100;
+const MAX_DOCUMENT_DEPTH: usize = 100;
 
 /// Types of elements.
 pub(crate) const DOUBLE: u8 = 0x01;
@@ -83,7 +83,7 @@ impl<'a> Document<'a> {
         self.bytes
     }
 
-    /// Its elements, in their order. After an error there are none.
+    /// The elements of the document, in their order. After an error there are none.
     pub(crate) fn elements(&self) -> Elements<'a> {
         Elements {
             rest: self.bytes.get(4..self.bytes.len() - 1).unwrap_or_default(),
@@ -186,7 +186,7 @@ pub(crate) fn walk<'a, E: From<Malformed>>(
         let element = element?;
         visit(element)?;
         if matches!(element.kind, DOCUMENT | ARRAY) {
-            if open.len() == MAX_DEPTH {
+            if open.len() == MAX_DOCUMENT_DEPTH {
                 return Err(Malformed.into());
             }
             open.push(Document::at(element.value)?.elements());
@@ -326,8 +326,8 @@ mod tests {
 
     #[test]
     fn document_of_many_depths_is_refused() {
-        assert!(walked(&nested(MAX_DEPTH)).is_ok());
-        assert_eq!(walked(&nested(MAX_DEPTH + 1)), Err(Malformed));
+        assert!(walked(&nested(MAX_DOCUMENT_DEPTH)).is_ok());
+        assert_eq!(walked(&nested(MAX_DOCUMENT_DEPTH + 1)), Err(Malformed));
         assert_eq!(walked(&nested(20_000)), Err(Malformed));
     }
 }

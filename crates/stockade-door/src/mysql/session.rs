@@ -43,7 +43,7 @@ struct Progress {
     in_transaction: bool,
     /// A statement was killed, which may still arrive at the server.
     was_killed: bool,
-    /// Of the result that passes.
+    /// Rows of the result that passes.
     rows: u64,
     bytes: u64,
     /// The limit that the result that passes has reached: its rows are left out.

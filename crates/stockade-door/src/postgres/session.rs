@@ -54,7 +54,7 @@ struct Progress {
     in_transaction: bool,
     /// A cancellation may still arrive at the server.
     was_cancelled: bool,
-    /// Of the result that passes.
+    /// Rows of the result that passes.
     rows: u64,
     bytes: u64,
     /// The limit that the result that passes has reached: its rows are left out.

@@ -12,7 +12,7 @@ use crate::server::{GRACE, ServerError, ServerStream};
 use crate::upstream::{Login, Server};
 
 /// Longest reply to a login.
-const MAX_LINE: usize = 4096;
+const MAX_LOGIN_REPLY: usize = 4096;
 
 /// Commands with which a guest could read the configuration, passwords among it, and change what users may do.
 const PROBES: [&[&[u8]]; 2] = [
@@ -111,7 +111,7 @@ impl Connection {
                 self.buffer.advance(2);
                 return Ok(String::from_utf8_lossy(&line).into_owned());
             }
-            if self.buffer.len() > MAX_LINE {
+            if self.buffer.len() > MAX_LOGIN_REPLY {
                 return Err(ServerError::Protocol("a reply to the login is too long"));
             }
             if self.stream.read_buf(&mut self.buffer).await? == 0 {

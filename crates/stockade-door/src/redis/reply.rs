@@ -1,11 +1,11 @@
 //! Replies of the server, in RESP2 and RESP3, followed without being stored.
 
 /// Longest line: a simple string, an error, a number.
-const MAX_LINE: usize = 32 << 10;
+const MAX_REPLY_LINE: usize = 32 << 10;
 /// Longest string at the beginning of a message of a subscription.
-const MAX_NAME: usize = 16;
+const MAX_PUSH_NAME: usize = 16;
 /// Deepest nesting.
-const MAX_DEPTH: usize = 32;
+const MAX_REPLY_DEPTH: usize = 32;
 
 /// What begins at the next byte.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,9 +40,9 @@ impl Replies {
 
     /// Goes on by one element, which begins `bytes`.
     pub(crate) fn step(&mut self, bytes: &[u8]) -> Step {
-        let start = &bytes[..bytes.len().min(MAX_LINE)];
+        let start = &bytes[..bytes.len().min(MAX_REPLY_LINE)];
         let Some(end) = start.windows(2).position(|pair| pair == b"\r\n") else {
-            return if start.len() == MAX_LINE {
+            return if start.len() == MAX_REPLY_LINE {
                 Step::Forged
             } else {
                 Step::More
@@ -69,7 +69,7 @@ impl Replies {
             _ => return Step::Forged,
         };
         // The name of a message is needed before anything of it passes.
-        if !is_reply && self.is_first && kind == b'$' && body <= MAX_NAME as u64 {
+        if !is_reply && self.is_first && kind == b'$' && body <= MAX_PUSH_NAME as u64 {
             match bytes.get(line..line + body.saturating_sub(2) as usize) {
                 Some(name) => self.name = name.to_vec(),
                 None => return Step::More,
@@ -84,7 +84,7 @@ impl Replies {
         }
         self.is_first = is_reply && elements > 0;
         if elements > 0 {
-            if self.left.len() == MAX_DEPTH {
+            if self.left.len() == MAX_REPLY_DEPTH {
                 return Step::Forged;
             }
             self.left.push(elements);
@@ -168,7 +168,7 @@ mod tests {
             b"$-2\r\n",
             b"|1\r\n",
             b"\r\n",
-            &[b'+'; MAX_LINE],
+            &[b'+'; MAX_REPLY_LINE],
         ] {
             assert_eq!(
                 Replies::default().step(bytes),
@@ -178,7 +178,9 @@ mod tests {
             );
         }
         let mut replies = Replies::default();
-        let steps: Vec<Step> = (0..=MAX_DEPTH).map(|_| replies.step(b"*1\r\n")).collect();
+        let steps: Vec<Step> = (0..=MAX_REPLY_DEPTH)
+            .map(|_| replies.step(b"*1\r\n"))
+            .collect();
         assert_eq!(steps.last(), Some(&Step::Forged));
         assert_eq!(
             steps.iter().filter(|step| **step == Step::Forged).count(),

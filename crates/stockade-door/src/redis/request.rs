@@ -1,9 +1,9 @@
 //! Commands of the guest: arrays of strings, `*2\r\n$3\r\nGET\r\n$1\r\na\r\n`.
 
 /// Longest line that holds a length.
-const MAX_LINE: usize = 24;
+const MAX_LENGTH_LINE: usize = 24;
 /// Longest name of a command.
-const MAX_NAME: usize = 64;
+const MAX_COMMAND_NAME: usize = 64;
 /// Most arguments of a command; Redis has the same.
 const MAX_ARGUMENTS: u64 = 1 << 20;
 /// Most bytes of a command that is read completely.
@@ -41,7 +41,7 @@ pub(crate) fn head(bytes: &[u8]) -> Result<Option<Head>, Forged> {
     let Some((size, after)) = length(&bytes[at..], b'$')? else {
         return Ok(None);
     };
-    if size > MAX_NAME as u64 {
+    if size > MAX_COMMAND_NAME as u64 {
         return Err(Forged);
     }
     let (begin, end) = (at + after, at + after + size as usize);
@@ -107,9 +107,9 @@ fn length(bytes: &[u8], kind: u8) -> Result<Option<(u64, usize)>, Forged> {
     if bytes.first().is_some_and(|first| *first != kind) {
         return Err(Forged);
     }
-    let start = &bytes[..bytes.len().min(MAX_LINE)];
+    let start = &bytes[..bytes.len().min(MAX_LENGTH_LINE)];
     let Some(end) = start.windows(2).position(|pair| pair == b"\r\n") else {
-        return if start.len() == MAX_LINE {
+        return if start.len() == MAX_LENGTH_LINE {
             Err(Forged)
         } else {
             Ok(None)

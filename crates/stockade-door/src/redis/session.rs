@@ -49,7 +49,7 @@ struct Progress {
     in_transaction: bool,
     is_resp3: bool,
     subscriptions: Subscriptions,
-    /// Of the reply that passes.
+    /// Bytes of the reply that passes.
     bytes: u64,
 }
 
@@ -90,11 +90,11 @@ impl Subscriptions {
 #[derive(Debug, PartialEq, Eq)]
 enum Expected {
     Reply,
-    /// Of a command that may wait.
+    /// The reply of a command that may wait.
     Blocking,
     /// The guest gets this text instead.
     Instead(Vec<u8>),
-    /// Of `HELLO 3`.
+    /// The reply of `HELLO 3`.
     Resp3,
     /// As many messages, or one error.
     Subscription(u64),

@@ -33,17 +33,17 @@ pub struct Statement {
 pub enum Parameter {
     /// `NULL`.
     Null,
-    /// Of `boolean`.
+    /// A value of `boolean`.
     Boolean(bool),
-    /// Of an integer type.
+    /// A value of an integer type.
     Integer(i64),
-    /// Of a floating-point type.
+    /// A value of a floating-point type.
     Real(f64),
     /// The digits of an integer that has more than 64 bits.
     Digits(String),
-    /// Of any type, as the database reads it from a text.
+    /// A value of any type, as the database reads it from a text.
     Text(String),
-    /// Of `bytea`, `blob` or `binary`.
+    /// A value of `bytea`, `blob` or `binary`.
     Bytes(Vec<u8>),
 }
 
@@ -190,7 +190,7 @@ pub enum Isolation {
 }
 
 impl Isolation {
-    /// As SQL has it.
+    /// The level in words of SQL.
     pub(crate) fn words(self) -> &'static str {
         match self {
             Self::ReadUncommitted => "read uncommitted",

@@ -667,7 +667,7 @@ async fn cursors_are_their_owners_alone_and_end_with_them() {
 async fn commands_end_at_their_time_and_with_their_guest() {
     let (port, seen) = start(Peer::Honest).await;
     let limits = Limits {
-        statement: Duration::from_millis(100),
+        statement: Duration::from_millis(500),
         ..Limits::default()
     };
     let door = door_with(server(port, PASSWORD), limits, 10);

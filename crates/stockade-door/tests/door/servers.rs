@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
 
@@ -75,9 +76,19 @@ pub(crate) fn unprivileged(program: &Path, folder: &TempDir) -> Command {
     command
 }
 
+/// A port that nobody listens on. It is none of those that the kernel gives meanwhile to sockets without a port of their
+/// own, and another one each time.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
+    static TURN: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let turn = TURN.fetch_add(1, Ordering::Relaxed);
+        // Processes that test at the same time begin at different ports.
+        let offset = (std::process::id() * 13 + turn) % 20_000;
+        let port = 10_000 + u16::try_from(offset).unwrap();
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Runs a command to its end, which must be a success.

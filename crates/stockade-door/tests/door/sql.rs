@@ -99,7 +99,7 @@ const SLEEPING: &str =
 /// Limits that tests of limits reach.
 fn narrow() -> Limits {
     Limits {
-        statement: Duration::from_millis(500),
+        statement: Duration::from_secs(2),
         rows: 100,
         max_result: 100_000,
         max_request: 10_000,
@@ -270,14 +270,14 @@ async fn postgres_statements_have_the_limits_of_sessions() {
     for (limits, code) in [
         (
             Limits {
-                transaction: Duration::from_millis(200),
+                transaction: Duration::from_secs(1),
                 ..wide()
             },
             "25P04",
         ),
         (
             Limits {
-                idle_in_transaction: Duration::from_millis(200),
+                idle_in_transaction: Duration::from_secs(1),
                 ..wide()
             },
             "25P03",
@@ -531,7 +531,7 @@ async fn mysql_statements_have_the_limits_of_sessions() {
     drop(client);
     until(|| door.usage().in_use == 0).await;
     let limits = Limits {
-        idle_in_transaction: Duration::from_millis(200),
+        idle_in_transaction: Duration::from_secs(1),
         ..wide()
     };
     let door = crate::mysql::door(&running, limits.clone());

@@ -163,7 +163,10 @@ impl KeyRule {
             (Some(_), None, None) => "An API key",
             (None, Some(_), None) => "A token",
             (None, None, _) => "A client certificate",
-            _ => "An API key, a token or a client certificate",
+            (Some(_), Some(_), None) => "An API key or a token",
+            (Some(_), None, Some(_)) => "An API key or a client certificate",
+            (None, Some(_), Some(_)) => "A token or a client certificate",
+            (Some(_), Some(_), Some(_)) => "An API key, a token or a client certificate",
         }
     }
 

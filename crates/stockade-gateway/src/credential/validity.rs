@@ -20,7 +20,7 @@ pub(crate) enum Validity {
 }
 
 impl Validity {
-    /// Of a request on the connection with this watch.
+    /// The validity of the credential of a request, on the connection with this watch.
     pub(crate) fn of(caller: &Caller, watch: &Arc<KeyWatch>) -> Self {
         match caller {
             Caller::Key { keys, granted } if watch.watches(keys, granted) => {

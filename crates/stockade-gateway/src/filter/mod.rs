@@ -58,8 +58,13 @@ pub(crate) trait Filter: Send + Sync {
         Ok(Flow::Continue)
     }
 
-    /// Sees the response to a request before it is made right by HTTP.
-    fn on_response(&self, _request: &AccessRecord, _notes: &Notes, _response: &mut Response<Body>) {
+    /// Sees the response to a request before it is made right by HTTP, and may take what it left in the notes.
+    fn on_response(
+        &self,
+        _request: &AccessRecord,
+        _notes: &mut Notes,
+        _response: &mut Response<Body>,
+    ) {
     }
 }
 
@@ -86,7 +91,7 @@ pub(crate) struct RequestContext<'a> {
     pub(crate) limits: &'a Limits,
     /// When its head had been read.
     pub(crate) began: Instant,
-    /// Of the connection, what is remembered of its last request.
+    /// What the connection remembers of its last request.
     pub(crate) connection: &'a ConnectionState,
     pub(crate) notes: &'a mut Notes,
     /// What logs, metrics and traces get to know of the request.
@@ -160,7 +165,7 @@ impl FilterChain {
     pub(crate) fn on_response(
         &self,
         request: &AccessRecord,
-        notes: &Notes,
+        notes: &mut Notes,
         response: &mut Response<Body>,
     ) {
         for filter in self.0.iter().rev() {
@@ -199,7 +204,7 @@ mod tests {
         fn on_response(
             &self,
             _request: &AccessRecord,
-            notes: &Notes,
+            notes: &mut Notes,
             response: &mut Response<Body>,
         ) {
             if let Some(fields) = &notes.limits {
@@ -234,7 +239,7 @@ mod tests {
         let Ok(Flow::Answer(mut response)) = answered else {
             panic!("{answered:?}");
         };
-        chain.on_response(&request.record, &request.notes, &mut response);
+        chain.on_response(&request.record, &mut request.notes, &mut response);
         assert_eq!(response.headers()["ratelimit"], "0");
         assert_eq!(response.headers().get_all("ratelimit").iter().count(), 2);
         let rejected = chain.before_route(&mut request.context()).unwrap_err();
@@ -258,7 +263,7 @@ mod tests {
         assert_eq!(rejected(true), StatusCode::FORBIDDEN);
         assert_eq!(rejected(false), StatusCode::PAYLOAD_TOO_LARGE);
         let mut response = Response::new(empty_body());
-        chain.on_response(&request.record, &request.notes, &mut response);
+        chain.on_response(&request.record, &mut request.notes, &mut response);
         assert_eq!(
             response.headers()["x-request-id"],
             *request.record.request_id

@@ -48,11 +48,11 @@ impl Filter for RateLimit {
         }
     }
 
-    fn on_response(&self, _: &AccessRecord, notes: &Notes, response: &mut Response<Body>) {
-        if let Some(fields) = &notes.limits {
+    fn on_response(&self, _: &AccessRecord, notes: &mut Notes, response: &mut Response<Body>) {
+        if let Some(fields) = notes.limits.take() {
             let headers = response.headers_mut();
-            headers.insert(POLICY, fields.policy.clone());
-            headers.insert(STATE, fields.state.clone());
+            headers.insert(POLICY, fields.policy);
+            headers.insert(STATE, fields.state);
         }
     }
 }
@@ -168,13 +168,66 @@ mod tests {
             let one = || request("192.0.2.1", &[]);
             assert_eq!(status(&route, &mut one()), 200);
             for _ in 0..2 {
-                let refused = RateLimit.after_route(&mut one().context(), &route);
-                let response = refused.unwrap_err().into_response();
+                let mut refused = one();
+                let outcome = RateLimit.after_route(&mut refused.context(), &route);
+                let mut response = outcome.unwrap_err().into_response();
+                RateLimit.on_response(&refused.record, &mut refused.notes, &mut response);
                 let problem = response.extensions().get::<Problem>().unwrap();
                 let wait = problem.retry_after.unwrap().as_secs();
                 assert!((3500..=3600).contains(&wait), "{wait}");
+                assert_eq!(
+                    response.headers()[POLICY],
+                    "\"address-requests\";q=1;w=3600"
+                );
             }
         }
+    }
+
+    /// `RateLimit-Policy` and `RateLimit` of the response to a request.
+    fn stated(route: &Route, headers: &[(&'static str, &str)]) -> Option<(String, String)> {
+        let mut request = request("192.0.2.1", headers);
+        let _ = status(route, &mut request);
+        let mut response = Response::new(empty_body());
+        RateLimit.on_response(&request.record, &mut request.notes, &mut response);
+        let text = |name| Some(response.headers().get(name)?.to_str().unwrap().to_owned());
+        text(POLICY).zip(text(STATE))
+    }
+
+    #[test]
+    fn request_that_others_used_up_is_stated_what_is_left_of_its_own_limits() {
+        let own = rule(&[LimitBy::Address], 5, Period::Hour);
+        let route = limited(vec![rule(&[LimitBy::Instance], 1, Period::Hour), own]);
+        for _ in 0..3 {
+            let (policy, state) = stated(&route, &[]).unwrap();
+            assert_eq!(policy, "\"address-requests\";q=5;w=3600");
+            assert!(state.starts_with("\"address-requests\";r=4;"), "{state}");
+        }
+    }
+
+    #[test]
+    fn limit_with_the_smallest_share_is_stated_and_of_equal_ones_the_first() {
+        let tenant = LimitBy::Header("x-tenant".parse().unwrap());
+        let rules = [(LimitBy::Address, 4), (tenant, 8), (LimitBy::Address, 2)];
+        let rules = rules.map(|(by, amount)| rule(&[by], amount, Period::Hour));
+        let route = limited(rules.into());
+        // 3 of 4, 7 of 8, 1 of 2; then 2 of 4, 7 of 8 (another tenant), 0 of 2.
+        for (tenant, left) in [("a", "1;t=1800"), ("b", "0;t=3600")] {
+            let (policy, state) = stated(&route, &[("x-tenant", tenant)]).unwrap();
+            assert_eq!(policy, "\"address-requests\";q=2;w=3600");
+            assert_eq!(state, format!("\"address-requests\";r={left}"));
+        }
+        let rules = [(LimitBy::Address, 8), (LimitBy::Address, 4)];
+        let rules = rules.map(|(by, amount)| rule(&[by], amount, Period::Day));
+        let mut bytes = rules.clone();
+        for rule in &mut bytes {
+            rule.allowances[0].0 = Unit::BytesOut;
+        }
+        // Nothing is taken of them before the response.
+        let (policy, _) = stated(&limited(bytes.into()), &[]).unwrap();
+        assert_eq!(
+            policy,
+            "\"address-bytes_out\";q=8;qu=\"content-bytes\";w=86400"
+        );
     }
 
     #[test]
@@ -189,7 +242,7 @@ mod tests {
             let mut request = request("192.0.2.1", &[]);
             let _ = status(&route, &mut request);
             let mut response = Response::new(empty_body());
-            RateLimit.on_response(&request.record, &request.notes, &mut response);
+            RateLimit.on_response(&request.record, &mut request.notes, &mut response);
             let headers = response.headers();
             assert_eq!(headers[POLICY], "\"address-requests\";q=2;w=60");
             fields.push(headers[STATE].to_str().unwrap().to_owned());

@@ -13,7 +13,12 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) struct RequestId;
 
 impl Filter for RequestId {
-    fn on_response(&self, request: &AccessRecord, _notes: &Notes, response: &mut Response<Body>) {
+    fn on_response(
+        &self,
+        request: &AccessRecord,
+        _notes: &mut Notes,
+        response: &mut Response<Body>,
+    ) {
         if let Ok(id) = HeaderValue::from_str(&request.request_id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
@@ -32,7 +37,7 @@ mod tests {
         let mut response = Response::new(empty_body());
         let own = HeaderValue::from_static("made up");
         response.headers_mut().insert(REQUEST_ID, own);
-        RequestId.on_response(&request.record, &Notes::default(), &mut response);
+        RequestId.on_response(&request.record, &mut Notes::default(), &mut response);
         assert_eq!(response.headers()[REQUEST_ID], *request.record.request_id);
         assert_eq!(response.headers().len(), 1);
     }

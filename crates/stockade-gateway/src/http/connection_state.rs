@@ -15,6 +15,8 @@ use crate::rate::LastCharges;
 /// The state of one connection.
 #[derive(Debug)]
 pub(crate) struct ConnectionState {
+    /// Requests run side by side, as on HTTP/2.
+    pub(crate) multiplexed: bool,
     pub(crate) requests: RequestCounter,
     pub(crate) timers: ConnectionTimers,
     pub(crate) input: InputCheck,
@@ -29,6 +31,7 @@ impl ConnectionState {
     /// `multiplexed`: requests run side by side, as on HTTP/2.
     pub(crate) fn new(multiplexed: bool) -> Self {
         Self {
+            multiplexed,
             requests: RequestCounter::default(),
             timers: ConnectionTimers::new(multiplexed),
             input: InputCheck::default(),

@@ -41,7 +41,7 @@ pub(crate) struct H2FrameLimiter {
     in_head: bool,
     /// The frame at hand ends the block.
     ends_head: bool,
-    /// Of frames without request or data.
+    /// The rate of frames without request or data.
     rate: RateLimiter,
     /// Times that the client opened a window.
     updates: u64,

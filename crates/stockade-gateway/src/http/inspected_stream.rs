@@ -4,7 +4,6 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::runtime::Handle;
@@ -14,12 +13,9 @@ use crate::access::Refusal;
 use crate::http::connection_state::{Close, ConnectionState, UpgradeDecision};
 use crate::http::h1_framing::{H1Framing, Passage};
 use crate::http::h2_frame_limiter::H2FrameLimiter;
+use crate::http::unread_body::{LINGER, LINGER_BYTES};
 use crate::listener::connection_limits::ConnectionPermit;
 use crate::listener::stream::{ClientStream, reset_on_close};
-
-/// What a client may send after the answer that ends its connection, and for how long.
-const LINGER_BYTES: u64 = 4 << 20;
-const LINGER: Duration = Duration::from_secs(2);
 
 /// Bytes of the head and the body of a response that are written as one buffer.
 const SMALL: usize = 1024;

@@ -8,7 +8,8 @@
 //!    them; [`connection_state`] has the result,
 //! 4. [`service`] takes each request: [`forwarded`] says who sent it, [`request_head`] checks its head, filters and
 //!    route decide,
-//! 5. [`target_call`] gives it to its target: [`headers`] removes what ends here, [`request_body`] bounds the body.
+//! 5. [`target_call`] gives it to its target: [`headers`] removes what ends here, [`request_body`] bounds the body,
+//!    and [`unread_body`] takes what nobody reads of it.
 //!
 //! Towards the client: [`headers`], filters, [`response_head`], then [`response_body`], with which
 //! [`request_in_flight`] and its access record end.
@@ -30,3 +31,4 @@ pub(crate) mod serve;
 pub(crate) mod service;
 pub(crate) mod target_call;
 pub(crate) mod timeouts;
+pub(crate) mod unread_body;

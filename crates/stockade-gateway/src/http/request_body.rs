@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use stockade_http::BoxError;
@@ -19,6 +19,7 @@ use crate::access::Refusal;
 use crate::filter::body_limit::BodyTooLarge;
 use crate::http::connection_state::ConnectionState;
 use crate::http::forwarded::remove_identity;
+use crate::http::unread_body::UnreadBody;
 use crate::limits::Limits;
 use crate::rate::{Charges, Unit};
 use crate::rejection::Rejection;
@@ -28,6 +29,8 @@ use crate::rejection::Rejection;
 pub(crate) struct BodyProgress {
     bytes: AtomicU64,
     fault: Mutex<Option<BodyFault>>,
+    /// Of a request on HTTP/2.
+    pub(crate) unread: UnreadBody,
 }
 
 impl BodyProgress {
@@ -82,7 +85,8 @@ pub(crate) enum BodyError {
 
 /// A request's body as it comes from a client.
 pub(crate) struct RequestBody {
-    body: Incoming,
+    /// None once it is dropped.
+    body: Option<Incoming>,
     progress: Arc<BodyProgress>,
     charges: Option<Arc<Charges>>,
     state: Arc<ConnectionState>,
@@ -110,7 +114,7 @@ impl RequestBody {
         progress: Arc<BodyProgress>,
     ) -> Self {
         Self {
-            body,
+            body: Some(body),
             progress,
             charges: None,
             state,
@@ -144,6 +148,11 @@ impl RequestBody {
         self.waited > self.timeout && (self.progress.bytes() as f64) < needed
     }
 
+    /// Whether the client has sent all of it.
+    fn is_received(&self) -> bool {
+        self.body.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.waiting.is_none() {
             let now = Instant::now();
@@ -173,7 +182,10 @@ impl http_body::Body for RequestBody {
         if this.over {
             return Poll::Ready(None);
         }
-        let Poll::Ready(frame) = http_body::Body::poll_frame(Pin::new(&mut this.body), cx) else {
+        let Some(body) = &mut this.body else {
+            return Poll::Ready(None);
+        };
+        let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
             ready!(this.poll_timer(cx));
             let error = this.fail(BodyFault::TooSlow);
             return Poll::Ready(Some(Err(error)));
@@ -224,19 +236,26 @@ impl http_body::Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.over || self.body.is_end_stream()
+        self.over || self.is_received()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        (self.body.as_ref()).map_or(SizeHint::with_exact(0), Incoming::size_hint)
     }
 }
 
 impl Drop for RequestBody {
-    /// The HTTP library then closes the connection after the response, while the client may still be sending.
+    /// On HTTP/1 the HTTP library then closes the connection after the response, and on HTTP/2 the stream, while the
+    /// client may still be sending.
     fn drop(&mut self) {
-        if !http_body::Body::is_end_stream(self) {
+        if !self.is_end_stream() {
             self.state.close.linger();
+        }
+        if !self.is_received()
+            && self.state.multiplexed
+            && let Some(body) = self.body.take()
+        {
+            self.progress.unread.leave(body);
         }
     }
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{StatusCode, request};
+use http_body::Body as _;
+use hyper::body::Incoming;
 use stockade_auth::redact;
 use stockade_limits::{Now, Reported};
 
@@ -29,7 +31,7 @@ pub(crate) struct RequestInFlight {
     pub(crate) charges: Option<Arc<Charges>>,
     /// Bytes of the response that were charged.
     charged: u64,
-    /// Of the credential that let it in; none without one.
+    /// How long the credential that let it in is valid; none without one.
     pub(crate) validity: Option<Validity>,
     pub(crate) state: Arc<ConnectionState>,
     reported: Reported,
@@ -101,6 +103,13 @@ impl RequestInFlight {
 }
 
 impl RequestInFlight {
+    /// Leaves the request's body unread.
+    pub(crate) fn leave(&mut self, body: Incoming) {
+        if self.state.multiplexed && !body.is_end_stream() {
+            self.body.get_or_insert_default().unread.leave(body);
+        }
+    }
+
     fn bytes_in(&self) -> u64 {
         self.body.as_ref().map_or(0, |body| body.bytes())
     }
@@ -143,5 +152,8 @@ impl Drop for RequestInFlight {
         self.charge(now);
         self.record.duration = now.saturating_duration_since(self.began);
         self.observer.request(&self.record);
+        if let Some(body) = &self.body {
+            body.unread.answered();
+        }
     }
 }

@@ -83,6 +83,7 @@ pub(crate) async fn serve(gateway: Arc<GatewayState>, accepted: AcceptedSocket) 
         Err(_) => return report_refused(Refusal::HandshakeTimeout),
     };
 
+    // A connection without HTTP belongs to its target.
     if let Some(streams) = &listener.streams {
         let connection = StreamConnection {
             stream: Box::new(stream),
@@ -113,6 +114,8 @@ pub(crate) async fn serve(gateway: Arc<GatewayState>, accepted: AcceptedSocket) 
     let Some((stream, http2)) = detected else {
         return;
     };
+
+    // Serve HTTP.
     let connection = Arc::new(Connection {
         gateway: Arc::clone(&gateway),
         listener: Arc::clone(&listener.name),

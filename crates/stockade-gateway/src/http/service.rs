@@ -17,7 +17,7 @@ use hyper::upgrade::OnUpgrade;
 use stockade_auth::redact;
 use stockade_http::{Body, NormalPath, Problem, empty_body};
 
-use crate::access::Outcome;
+use crate::access::{AccessRecord, Outcome};
 use crate::filter::{Flow, Notes, RequestContext};
 use crate::http::connection::Connection;
 use crate::http::connection_state::UpgradeDecision;
@@ -87,8 +87,14 @@ pub(crate) async fn answer(
             };
             call.run(&request, head, body, upgrade, &mut flight).await
         }
-        Ok(Answerer::Gateway(response)) => Ok(response),
-        Err(rejection) => Err(rejection),
+        Ok(Answerer::Gateway(response)) => {
+            flight.leave(body);
+            Ok(response)
+        }
+        Err(rejection) => {
+            flight.leave(body);
+            Err(rejection)
+        }
     };
     let mut response = outcome.unwrap_or_else(|rejection| {
         close |= rejection.close;
@@ -120,7 +126,7 @@ pub(crate) async fn answer(
         headers::remove_hop_by_hop(response.headers_mut());
     }
     let filters = &config.filters;
-    filters.on_response(&flight.record, &notes, &mut response);
+    filters.on_response(&flight.record, &mut notes, &mut response);
     let form = ResponseForm {
         head: is_head,
         version,
@@ -155,9 +161,7 @@ impl UnroutedRequest<'_> {
         flight: &mut RequestInFlight,
     ) -> Result<Answerer, Rejection> {
         let ActiveConfig {
-            table,
-            filters,
-            limits,
+            filters, limits, ..
         } = self.config;
 
         // The head: unambiguous, within its limits, for one host.
@@ -176,10 +180,9 @@ impl UnroutedRequest<'_> {
             "" => "/",
             path => path,
         };
-        let path = NormalPath::parse(raw, table.options.slashes).map_err(RouteError::from)?;
-        redact(path.as_str())
-            .as_ref()
-            .clone_into(&mut flight.record.path);
+        let path = NormalPath::parse(raw, self.config.table.options.slashes);
+        let path = path.map_err(RouteError::from)?;
+        record_path(&mut flight.record, &path);
 
         let mut request = RequestContext {
             head,
@@ -198,20 +201,7 @@ impl UnroutedRequest<'_> {
             return Ok(Answerer::Gateway(*response));
         }
 
-        // The route. Its rule for encoded slashes may change the path, which the record has even if no route answers.
-        let destination = lookup::find(
-            table,
-            self.origin.scheme,
-            &authority,
-            &mut request.path,
-            &request.head.uri,
-        );
-        if request.path.as_str() != request.record.path {
-            redact(request.path.as_str())
-                .as_ref()
-                .clone_into(&mut request.record.path);
-        }
-        let route = match destination? {
+        let route = match self.find_route(&mut request)? {
             Destination::Route(route) => route,
             Destination::HttpsUrl(url) => return Ok(Answerer::Gateway(redirect(url))),
         };
@@ -232,6 +222,26 @@ impl UnroutedRequest<'_> {
             handshake: websocket,
         }))
     }
+
+    /// Finds the route. Its rule for encoded slashes may change the path, which the record has even if no route answers.
+    fn find_route(&self, request: &mut RequestContext<'_>) -> Result<Destination, RouteError> {
+        let destination = lookup::find(
+            &self.config.table,
+            self.origin.scheme,
+            request.authority,
+            &mut request.path,
+            &request.head.uri,
+        );
+        if request.path.as_str() != request.record.path {
+            record_path(request.record, &request.path);
+        }
+        destination
+    }
+}
+
+/// Notes a path without the secrets that it may contain.
+fn record_path(record: &mut AccessRecord, path: &NormalPath) {
+    redact(path.as_str()).as_ref().clone_into(&mut record.path);
 }
 
 /// Whether the connection waits for a decision about an upgrade. `h1_framing` decides by the same rule.

@@ -55,96 +55,42 @@ impl TargetCall<'_> {
     pub(crate) async fn run(
         &self,
         request: &TargetRequest,
-        mut head: request::Parts,
+        head: request::Parts,
         body: Incoming,
         upgrade: Option<OnUpgrade>,
         flight: &mut RequestInFlight,
     ) -> Result<Response<Body>, Rejection> {
-        let Self {
-            connection,
-            config,
-            origin,
-            ..
-        } = *self;
-        let TargetRequest {
-            route,
-            authority,
-            path,
-            handshake,
-        } = request;
+        let route = &request.route;
+        // The body first: a client whose head is refused may still be sending it.
+        let body = self.target_body(route, body, flight);
+        let head = self.target_head(request, head, flight)?;
 
-        // The head as targets get it: an absolute URL, no field that ends here, a WebSocket as on HTTP/1.1.
-        let in_urls = uri_authority(origin.scheme, authority).ok_or(RouteError::Host)?;
-        headers::clean_request(&mut head.headers, &in_urls);
-        let target = path_and_query(path.as_str(), &head.uri).ok_or(RouteError::Character)?;
-        head.uri = absolute_uri(origin.scheme, in_urls, target).ok_or(RouteError::Character)?;
-        if let Some(handshake) = handshake {
-            handshake.announce(&mut head);
-        }
-        head.extensions.insert(Client {
-            address: origin.client,
-            request_id: Arc::clone(&origin.request_id),
-            https: origin.scheme == Scheme::Https,
-            secure: flight.record.tls.clone(),
-            upgrade: handshake.is_some(),
-            api_key: self.caller.as_ref().and_then(Caller::api_key),
-            key: self
-                .caller
-                .as_ref()
-                .and_then(Caller::key)
-                .map(KeyId::number),
-            token: self.caller.as_ref().and_then(Caller::token),
-            cpu: flight.charges.as_ref().and_then(Charges::cpu_account),
-        });
-        if let Some(trace) = &flight.record.trace {
-            head.extensions.insert(trace.clone());
-        }
-
-        // The body, bounded and timed.
-        let body = if body.is_end_stream() {
-            empty_body()
-        } else {
-            let limit = route.body_limit(&config.limits);
-            let state = Arc::clone(&connection.state);
-            let progress = Arc::clone(flight.body.get_or_insert_default());
-            RequestBody::new(body, limit, &config.limits, state, flight.number, progress)
-                .charged(flight.charges.clone())
-                .boxed_unsync()
-        };
-
-        // The target. A fault of the body is the client's, whatever the target made of it.
+        let config = self.config;
         let timeout = route.timeout.unwrap_or(config.limits.request_timeout);
         let answer = route.target.handle(Request::from_parts(head, body));
-        let mut answered = pin!(tokio::time::timeout(timeout, answer));
-        let validity = |caller| Validity::of(caller, &connection.state.key_watch);
+        let validity = |caller| Validity::of(caller, &self.connection.state.key_watch);
         let mut validity = self.caller.as_ref().map(validity);
-        let answered = poll_fn(|cx| {
-            if let Poll::Ready(answered) = answered.as_mut().poll(cx) {
-                return Poll::Ready(Ok(answered));
-            }
-            match &mut validity {
-                Some(validity) => validity
-                    .poll_ended(cx)
-                    .map(|()| Err(CredentialError::Ended)),
-                None => Poll::Pending,
-            }
-        });
-        let answered = answered.await?;
+        let answered = while_valid(&mut validity, tokio::time::timeout(timeout, answer)).await?;
+        // A fault of the body is the client's, whatever the target made of it.
         if let Some(fault) = flight.body.as_ref().and_then(|body| body.fault()) {
             return Err(fault.into());
         }
         let Ok(mut response) = answered else {
             return Err(Rejection::timed_out());
         };
+
         flight.record.served_by = response.extensions_mut().remove::<ServedBy>();
         let guest = response.extensions_mut().remove::<Upgrade>();
         if !response.status().is_informational() {
             flight.validity = validity;
             return Ok(response);
         }
-
         // A WebSocket, where client, gateway and target agree on one.
-        match (handshake, upgrade, guest.and_then(|guest| guest.take())) {
+        match (
+            &request.handshake,
+            upgrade,
+            guest.and_then(|guest| guest.take()),
+        ) {
             (Some(handshake), Some(upgrade), Some(guest))
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS =>
             {
@@ -157,6 +103,54 @@ impl TargetCall<'_> {
                 Ok(Problem::new(StatusCode::BAD_GATEWAY, detail).into_response())
             }
         }
+    }
+
+    /// The head as targets get it: an absolute URL, no field that ends here, a WebSocket as on HTTP/1.1, and the client.
+    fn target_head(
+        &self,
+        request: &TargetRequest,
+        mut head: request::Parts,
+        flight: &RequestInFlight,
+    ) -> Result<request::Parts, RouteError> {
+        let scheme = self.origin.scheme;
+        let in_urls = uri_authority(scheme, &request.authority).ok_or(RouteError::Host)?;
+        headers::clean_request(&mut head.headers, &in_urls);
+        let target = path_and_query(request.path.as_str(), &head.uri);
+        let target = target.ok_or(RouteError::Character)?;
+        head.uri = absolute_uri(scheme, in_urls, target).ok_or(RouteError::Character)?;
+        if let Some(handshake) = &request.handshake {
+            handshake.announce(&mut head);
+        }
+        let caller = self.caller.as_ref();
+        head.extensions.insert(Client {
+            address: self.origin.client,
+            request_id: Arc::clone(&self.origin.request_id),
+            https: scheme == Scheme::Https,
+            secure: flight.record.tls.clone(),
+            upgrade: request.handshake.is_some(),
+            api_key: caller.and_then(Caller::api_key),
+            key: caller.and_then(Caller::key).map(KeyId::number),
+            token: caller.and_then(Caller::token),
+            account: flight.charges.as_ref().and_then(Charges::account),
+        });
+        if let Some(trace) = &flight.record.trace {
+            head.extensions.insert(trace.clone());
+        }
+        Ok(head)
+    }
+
+    /// The body, bounded, timed and charged.
+    fn target_body(&self, route: &Route, body: Incoming, flight: &mut RequestInFlight) -> Body {
+        if body.is_end_stream() {
+            return empty_body();
+        }
+        let limits = &self.config.limits;
+        let limit = route.body_limit(limits);
+        let state = Arc::clone(&self.connection.state);
+        let progress = Arc::clone(flight.body.get_or_insert_default());
+        RequestBody::new(body, limit, limits, state, flight.number, progress)
+            .charged(flight.charges.clone())
+            .boxed_unsync()
     }
 
     /// Starts the relay of a WebSocket, if another one may be open.
@@ -193,4 +187,24 @@ impl TargetCall<'_> {
         relay::start(relay, upgrade, (permit, connection));
         Ok(())
     }
+}
+
+/// Waits for an answer, and not longer than the credential of the request is valid.
+async fn while_valid<T>(
+    validity: &mut Option<Validity>,
+    answer: impl Future<Output = T>,
+) -> Result<T, CredentialError> {
+    let mut answer = pin!(answer);
+    let answered = poll_fn(|cx| {
+        if let Poll::Ready(answered) = answer.as_mut().poll(cx) {
+            return Poll::Ready(Ok(answered));
+        }
+        match validity {
+            Some(validity) => validity
+                .poll_ended(cx)
+                .map(|()| Err(CredentialError::Ended)),
+            None => Poll::Pending,
+        }
+    });
+    answered.await
 }

@@ -32,7 +32,7 @@ use crate::access::Refusal;
 use crate::listener::connection_limits::bucket;
 
 /// Bytes of the largest datagram over IPv4 (RFC 768, with the headers of RFC 791 and its own).
-const MOST: usize = 65_507;
+const MOST_DATAGRAM_BYTES: usize = 65_507;
 
 /// What a datagram costs on the wire besides its data: the headers of IPv4 and UDP.
 const HEADERS: u64 = 28;
@@ -184,7 +184,7 @@ impl Flows {
         begin: impl Fn(Flow) -> Result<(), Refusal>,
         refused: impl Fn(Refusal, SocketAddr),
     ) {
-        let mut buffer = vec![0; MOST];
+        let mut buffer = vec![0; MOST_DATAGRAM_BYTES];
         loop {
             match self.socket.recv_from(&mut buffer).await {
                 Ok((length, peer)) => {
@@ -329,7 +329,7 @@ impl Flow {
     ) -> io::Result<()> {
         let codec = LengthDelimitedCodec::builder()
             .length_field_length(2)
-            .max_frame_length(MOST)
+            .max_frame_length(MOST_DATAGRAM_BYTES)
             .new_codec();
         let mut from_handler = FramedRead::new(reader, codec.clone());
         let mut to_handler = FramedWrite::new(writer, codec);

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::listener::stream::PlainStream;
 
-/// Of a version 1 header with its line end.
+/// Bytes of the longest header of version 1, with its line end.
 const V1_LENGTH: usize = 107;
 const V1_PREFIX: &[u8] = b"PROXY ";
 /// Signature, version and command, family and protocol, length.

@@ -5,16 +5,14 @@ use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use http::HeaderValue;
 use parking_lot::Mutex;
 use stockade_auth::Granted;
-use stockade_http::CpuAccount;
-use stockade_limits::{
-    Allowance, CounterId, Counters, FieldText, Left, Now, ShownLimit, Window, push_policy,
-    push_state,
-};
+use stockade_http::RequestAccount;
+use stockade_limits::{CounterId, Counters, Left, Now, ShownLimits, Standing};
 
-use super::{Limit, LimitExceeded, LimitedRequest, RateLimitFields, RouteLimits, Unit};
+use super::limit::Limit;
+use super::stated::{RateLimitFields, Stated};
+use super::{LimitExceeded, LimitedRequest, RouteLimits, Unit};
 use crate::credential::Caller;
 
 /// What requests count against that differ in nothing that counts.
@@ -24,77 +22,45 @@ pub(crate) struct Charges {
     all: Vec<Charge>,
     /// CPU time of the site is divided among its requests, these included.
     of_cpu: bool,
-    /// `RateLimit-Policy`; none if there is nothing to show.
-    policy: Option<HeaderValue>,
-    /// The month that `policy` is right for, where a window of it is a month: months differ in length.
-    month: Option<u64>,
+    shown: ShownLimits,
 }
 
-/// One allowance, and its counter.
+/// One limit, and its counter.
 #[derive(Debug)]
 pub(super) struct Charge {
     limit: Arc<Limit>,
-    allowance: Allowance,
     counter: CounterId,
 }
 
 impl Charge {
-    pub(super) fn new(limit: &Arc<Limit>, allowance: Allowance, counter: CounterId) -> Self {
-        Self {
-            limit: Arc::clone(limit),
-            allowance,
-            counter,
-        }
+    pub(super) fn new(limit: Arc<Limit>, counter: CounterId) -> Self {
+        Self { limit, counter }
     }
 
-    /// Units that a request takes at its beginning. Others are counted while they are used; something of them must be
-    /// left.
-    fn of_request(&self) -> u64 {
-        u64::from(self.limit.unit == Unit::Requests)
+    /// Takes what a request needs of it at its beginning.
+    fn try_take(&self, counters: &Counters, now: Now) -> Result<Left, Duration> {
+        let limit = &self.limit;
+        counters.try_take(self.counter, &limit.allowance, limit.of_request(), now)
     }
 
-    fn push_left(&self, state: &mut FieldText, left: Left) {
-        if !self.limit.of_all {
-            push_state(state, &self.limit.name, self.shown(left.units), left.reset);
-        }
-    }
-
-    /// Units as clients are shown them.
-    fn shown(&self, units: u64) -> u64 {
-        match self.limit.unit {
-            Unit::Cpu => units / 1000,
-            _ => units,
-        }
+    fn standing(&self, outcome: Result<Left, Duration>) -> Standing {
+        let most = self.limit.most;
+        Standing { outcome, most }
     }
 }
 
 impl Charges {
-    pub(super) fn new(counters: &Arc<Counters>, all: Vec<Charge>, of_cpu: bool, now: Now) -> Self {
-        let is_monthly = |charge: &Charge| {
-            let quota = charge.allowance;
-            matches!(quota, Allowance::Quota { window, .. } if window == Window::Month)
-        };
-        let month = all.iter().any(is_monthly);
-        let mut policy = FieldText::new();
-        for charge in all.iter().filter(|charge| !charge.limit.of_all) {
-            let shown = ShownLimit {
-                // Names of headers and claims and words of this crate: nothing in them is to be escaped.
-                name: &charge.limit.name,
-                quota_unit: charge.limit.unit.quota_unit(),
-                quota: charge.shown(charge.allowance.units().get()),
-                window: charge.allowance.period(now),
-                left: 0,
-                reset: Duration::ZERO,
-            };
-            push_policy(&mut policy, &shown);
-        }
-        let policy = (!policy.is_empty()).then(|| HeaderValue::from_bytes(&policy).ok());
+    pub(super) fn new(
+        counters: &Arc<Counters>,
+        all: Vec<Charge>,
+        of_cpu: bool,
+        shown: ShownLimits,
+    ) -> Self {
         Self {
             counters: Arc::clone(counters),
             all,
             of_cpu,
-            policy: policy.flatten(),
-            month: month.then(|| Window::Month.end(now.seconds)),
+            shown,
         }
     }
 
@@ -103,83 +69,58 @@ impl Charges {
         self.all.is_empty() && !self.of_cpu
     }
 
-    /// Whether what it says of windows is right at a time.
-    fn is_right(&self, now: Now) -> bool {
-        let is = |end| Window::Month.end(now.seconds) == end;
-        self.month.is_none_or(is)
-    }
-
     /// Takes one request, and checks that something is left of what is counted while it is used. A request that is
     /// refused takes nothing.
     pub(super) fn take_request(&self, now: Now) -> Result<Option<RateLimitFields>, LimitExceeded> {
-        let mut state = FieldText::new();
+        let mut stated = Stated::new(self.shown);
         for (at, charge) in self.all.iter().enumerate() {
-            let units = charge.of_request();
-            match self
-                .counters
-                .try_take(charge.counter, &charge.allowance, units, now)
-            {
-                Ok(left) => charge.push_left(&mut state, left),
+            match charge.try_take(&self.counters, now) {
+                Ok(left) => stated.add(&charge.limit, charge.standing(Ok(left))),
                 Err(wait) => return Err(self.refuse((at, charge), wait, now)),
             }
         }
-        Ok(self.fields(&state))
+        Ok(stated.fields(now))
     }
 
-    /// Gives back what a request has taken that the allowance at `refused` has nothing left for, and says which of all
-    /// allowances it has to wait for longest.
+    /// Gives back what a request has taken that the limit at `refused` has nothing left for, and says which of all
+    /// limits it has to wait for longest.
     fn refuse(
         &self,
         (refused, charge): (usize, &Charge),
         wait: Duration,
         now: Now,
     ) -> LimitExceeded {
-        let mut state = FieldText::new();
+        let mut stated = Stated::new(self.shown);
         let mut longest = (charge, wait);
         for (at, charge) in self.all.iter().enumerate() {
-            let (counter, allowance) = (charge.counter, &charge.allowance);
-            let units = charge.of_request();
+            let (counter, allowance) = (charge.counter, &charge.limit.allowance);
+            let units = charge.limit.of_request();
             // Those behind the refused one are tried, too: the client has to wait for them.
             let tried = match at.cmp(&refused) {
                 Ordering::Less => Ok(()),
                 Ordering::Equal => Err(wait),
-                Ordering::Greater => {
-                    let taken = self.counters.try_take(counter, allowance, units, now);
-                    taken.map(|_| ())
-                }
+                Ordering::Greater => charge.try_take(&self.counters, now).map(|_| ()),
             };
-            let left = tried.map(|()| {
+            let outcome = tried.map(|()| {
                 if units > 0 {
                     self.counters.give_back(counter, allowance, units, now);
                 }
                 self.counters.left(counter, allowance, now)
             });
-            if let Err(wait) = left
+            if let Err(wait) = outcome
                 && wait > longest.1
             {
                 longest = (charge, wait);
             }
-            let left = left.unwrap_or_else(|wait| Left {
-                units: 0,
-                reset: wait,
-            });
-            charge.push_left(&mut state, left);
+            stated.add(&charge.limit, charge.standing(outcome));
         }
         let (charge, wait) = longest;
         LimitExceeded {
             limit: Arc::clone(&charge.limit),
-            amount: charge.allowance.units().get(),
-            period: charge.allowance.period(now),
+            period: charge.limit.allowance.period(now),
             wait,
-            fields: self.fields(&state),
+            fields: stated.fields(now),
         }
-    }
-
-    fn fields(&self, state: &FieldText) -> Option<RateLimitFields> {
-        Some(RateLimitFields {
-            policy: self.policy.clone()?,
-            state: HeaderValue::from_bytes(state).ok()?,
-        })
     }
 }
 
@@ -193,7 +134,7 @@ impl Charges {
     fn use_of(&self, units: u64, now: Now, counts: impl Fn(&Limit) -> bool) -> Duration {
         let mut longest = Duration::ZERO;
         for charge in self.all.iter().filter(|charge| counts(&charge.limit)) {
-            let (counter, allowance) = (charge.counter, &charge.allowance);
+            let (counter, allowance) = (charge.counter, &charge.limit.allowance);
             let wait = self.counters.take(counter, allowance, units, now);
             longest = longest.max(wait);
         }
@@ -206,12 +147,12 @@ impl Charges {
     }
 
     /// Where the CPU time of the request is charged; none where no rule of its route limits CPU time.
-    pub(crate) fn cpu_account(self: &Arc<Self>) -> Option<Arc<dyn CpuAccount>> {
+    pub(crate) fn account(self: &Arc<Self>) -> Option<Arc<dyn RequestAccount>> {
         self.of_cpu.then(|| Arc::clone(self) as _)
     }
 }
 
-impl CpuAccount for Charges {
+impl RequestAccount for Charges {
     fn used(&self, time: Duration) {
         let time = whole_microseconds(time);
         if time > 0 && self.counts(Unit::Cpu) {
@@ -265,7 +206,6 @@ impl LastCharges {
             && last.client == request.client
             && last.key.as_ref().map(Arc::as_ptr) == key.map(Arc::as_ptr)
             && last.applying == applying
-            && last.charges.is_right(request.now)
         {
             return Arc::clone(&last.charges);
         }

@@ -10,6 +10,8 @@
 //!    requests wait for that.
 
 mod charges;
+mod limit;
+mod stated;
 mod usage;
 
 use std::borrow::Cow;
@@ -18,11 +20,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HeaderName, HeaderValue};
+use http::header::HeaderName;
 use http::{HeaderMap, Method, StatusCode, request};
 use stockade_auth::{KeyId, KeyLimits};
 use stockade_http::PathPattern;
-use stockade_limits::{Allowance, Counters, Now, network};
+use stockade_limits::{Allowance, Counters, Now, ShownLimits, network};
 
 use crate::access::Refusal;
 use crate::credential::Caller;
@@ -30,7 +32,13 @@ use crate::rejection::Rejection;
 
 use charges::Charge;
 pub(crate) use charges::{Charges, LastCharges};
+use limit::Limit;
+pub(crate) use stated::RateLimitFields;
 pub use usage::{CountedUse, LimitSubject, LimitUse};
+
+/// The limits that keys have themselves, as clients see them.
+const OWN_RATE: &str = "key-rate";
+const OWN_QUOTA: &str = "key-quota";
 
 /// Whose requests are counted together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +69,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// Its word in names of limits and in the configuration.
+    /// The unit's word in names of limits and in the configuration.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -125,56 +133,34 @@ pub struct RouteLimits {
     /// The bits of an IPv6 address that count.
     ipv6_prefix: u8,
     rules: Vec<CompiledRule>,
+    /// What responses state of them.
+    shown: ShownLimits,
     /// A rule limits CPU time.
     of_cpu: bool,
     /// Requests that differ in nothing but their heads may count against different counters: a rule is by a header or a
     /// claim.
     by_head: bool,
-    /// Of keys that have limits of their own.
-    own_rate: Arc<Limit>,
-    own_quota: Arc<Limit>,
+    /// The numbers of the limits that keys have themselves.
+    own_rate: u64,
+    own_quota: u64,
 }
 
 #[derive(Debug)]
 struct CompiledRule {
     rule: RateRule,
-    limits: Vec<(Arc<Limit>, Allowance)>,
-}
-
-/// What one allowance counts and is called, for clients and for its counters.
-#[derive(Debug)]
-struct Limit {
-    id: u64,
-    name: String,
-    unit: Unit,
-    /// All requests of the rule count together: clients are not shown what is left, where they would learn what others
-    /// use, and idle time of the site counts.
-    of_all: bool,
-}
-
-impl Limit {
-    fn new(counters: &Counters, what: &str, name: String, unit: Unit, of_all: bool) -> Arc<Self> {
-        let id = counters.limit(what);
-        Arc::new(Self {
-            id,
-            name,
-            unit,
-            of_all,
-        })
-    }
+    limits: Vec<Arc<Limit>>,
 }
 
 impl RouteLimits {
-    /// Limits of these rules. Each has the name of what shares its counters: an instance, or nothing for all.
+    /// Limits of these rules. Each has the name of what shares its counters: an instance, or nothing for all. Responses
+    /// state the one that is closest to being used up.
     #[must_use]
     pub fn new(
         counters: Arc<Counters>,
         ipv6_prefix: u8,
         rules: impl IntoIterator<Item = (String, RateRule)>,
     ) -> Self {
-        let of_key =
-            |name: &str| Limit::new(&counters, name, name.to_owned(), Unit::Requests, false);
-        let (own_rate, own_quota) = (of_key("key-rate"), of_key("key-quota"));
+        let (own_rate, own_quota) = (counters.limit(OWN_RATE), counters.limit(OWN_QUOTA));
         let rules = rules.into_iter();
         let rules: Vec<_> = rules
             .map(|(owner, rule)| CompiledRule::new(&counters, &owner, rule))
@@ -182,14 +168,21 @@ impl RouteLimits {
         let mut limits = rules.iter().flat_map(|rule| &rule.limits);
         let of_head = |by: &LimitBy| matches!(by, LimitBy::Header(_) | LimitBy::Claim(_));
         Self {
-            of_cpu: limits.any(|(limit, _)| limit.unit == Unit::Cpu),
+            of_cpu: limits.any(|limit| limit.unit == Unit::Cpu),
             by_head: rules.iter().any(|one| one.rule.by.iter().any(of_head)),
             rules,
+            shown: ShownLimits::default(),
             counters,
             ipv6_prefix,
             own_rate,
             own_quota,
         }
+    }
+
+    /// The same limits, of which responses state others.
+    #[must_use]
+    pub fn showing(self, shown: ShownLimits) -> Self {
+        Self { shown, ..self }
     }
 
     /// Takes what a request needs, or refuses it. `last` has what the last request of its connection counted against.
@@ -235,21 +228,21 @@ impl RouteLimits {
             };
             let network = (!vouched)
                 .then(|| *network.get_or_insert_with(|| self.counters.network(request.client)));
-            for (limit, allowance) in &compiled.limits {
+            for limit in &compiled.limits {
                 let counter = self.counters.id(limit.id, &subject, network);
-                charges.push(Charge::new(limit, *allowance, counter));
+                charges.push(Charge::new(Arc::clone(limit), counter));
             }
         }
 
         // The limits of the key itself.
         if let Some(granted) = granted {
             let subject = granted.id.number().to_be_bytes();
-            for (limit, allowance) in self.own_of(&granted.limits()) {
+            for limit in self.own_of(&granted.limits()) {
                 let counter = self.counters.id(limit.id, &subject, None);
-                charges.push(Charge::new(limit, allowance, counter));
+                charges.push(Charge::new(Arc::new(limit), counter));
             }
         }
-        Charges::new(&self.counters, charges, self.of_cpu, request.now)
+        Charges::new(&self.counters, charges, self.of_cpu, self.shown)
     }
 
     /// Which rules are for a request, one bit each. None where that does not say what it counts against.
@@ -264,13 +257,15 @@ impl RouteLimits {
     }
 
     /// The limits that a key has itself.
-    fn own_of(&self, limits: &KeyLimits) -> impl Iterator<Item = (&Arc<Limit>, Allowance)> {
+    fn own_of(&self, limits: &KeyLimits) -> impl Iterator<Item = Limit> + use<> {
         let own = [
-            (&self.own_rate, limits.rate()),
-            (&self.own_quota, limits.quota()),
+            (self.own_rate, OWN_RATE, limits.rate()),
+            (self.own_quota, OWN_QUOTA, limits.quota()),
         ];
-        own.into_iter()
-            .filter_map(|(limit, allowance)| Some((limit, allowance?)))
+        own.into_iter().filter_map(|(id, name, allowance)| {
+            let name = Cow::Borrowed(name);
+            Some(Limit::new(id, name, Unit::Requests, allowance?, false))
+        })
     }
 
     /// Writes whose request it is, in a form in which two subjects are never equal. Returns whether clients cannot
@@ -343,8 +338,8 @@ impl CompiledRule {
                 rule.by, rule.methods, rule.paths
             );
             let of_all = rule.by == [LimitBy::Instance];
-            let limit = Limit::new(counters, &what, name, *unit, of_all);
-            (limit, *allowance)
+            let id = counters.limit(&what);
+            Arc::new(Limit::new(id, name.into(), *unit, *allowance, of_all))
         });
         Self {
             limits: limits.collect(),
@@ -392,19 +387,11 @@ pub(crate) struct Admitted {
     pub(crate) fields: Option<RateLimitFields>,
 }
 
-/// The fields of draft-ietf-httpapi-ratelimit-headers-10.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RateLimitFields {
-    pub(crate) policy: HeaderValue,
-    pub(crate) state: HeaderValue,
-}
-
 /// A request beyond a limit.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) struct LimitExceeded {
     limit: Arc<Limit>,
-    amount: u64,
-    /// Seconds.
+    /// Of its window, in seconds.
     period: u64,
     wait: Duration,
     pub(crate) fields: Option<RateLimitFields>,
@@ -412,16 +399,24 @@ pub(crate) struct LimitExceeded {
 
 impl fmt::Display for LimitExceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { limit, amount, .. } = self;
+        let limit = &self.limit;
+        let amount = limit.allowance.units().get();
         write!(f, "The limit {} is used up: ", limit.name)?;
         match limit.unit {
             Unit::Cpu => {
-                let time = Duration::from_micros(*amount);
+                let time = Duration::from_micros(amount);
                 write!(f, "{time:?} of CPU time")?;
             }
             unit => write!(f, "{amount} {}", unit.word())?,
         }
-        write!(f, " in {} s.", self.period)
+        // A month has 28 to 31 days.
+        f.write_str(match self.period {
+            1 => " in a second.",
+            60 => " in a minute.",
+            3600 => " in an hour.",
+            86_400 => " in a day.",
+            _ => " in a month.",
+        })
     }
 }
 

@@ -11,9 +11,10 @@ use std::time::Duration;
 use http::{HeaderMap, Method};
 use stockade_auth::{KeyId, KeyLimits};
 use stockade_http::PathPattern;
-use stockade_limits::{Allowance, CounterId, Now};
+use stockade_limits::{CounterId, Now};
 
-use super::{Limit, LimitBy, RouteLimits, Subject, Unit};
+use super::limit::Limit;
+use super::{LimitBy, RouteLimits, Subject, Unit};
 
 /// Whose use is asked for. A part that is missing is missing in the requests that are meant, too.
 #[derive(Debug, Clone, Default)]
@@ -87,51 +88,45 @@ impl RouteLimits {
             let vouched = self.write_subject(&compiled.rule.by, parts, &mut text);
             let network = subject.address.filter(|_| vouched == Some(false));
             let network = network.map(|address| self.counters.network(address));
-            for (limit, allowance) in &compiled.limits {
+            for limit in &compiled.limits {
                 let counter = vouched.map(|_| self.counters.id(limit.id, &text, network));
                 uses.push(LimitUse {
                     by: compiled.rule.by.clone(),
                     methods: compiled.rule.methods.clone(),
                     paths: compiled.rule.paths.clone(),
-                    ..self.used_of(limit, allowance, counter, now)
+                    ..self.used_of(limit, counter, now)
                 });
             }
         }
         if let Some((id, limits)) = &subject.key {
-            for (limit, allowance) in self.own_of(limits) {
+            for limit in self.own_of(limits) {
                 let counter = self.counters.id(limit.id, &id.number().to_be_bytes(), None);
-                uses.push(self.used_of(limit, &allowance, Some(counter), now));
+                uses.push(self.used_of(&limit, Some(counter), now));
             }
         }
         uses
     }
 
-    fn used_of(
-        &self,
-        limit: &Limit,
-        allowance: &Allowance,
-        counter: Option<CounterId>,
-        now: Now,
-    ) -> LimitUse {
-        let at_once = allowance.at_once();
+    fn used_of(&self, limit: &Limit, counter: Option<CounterId>, now: Now) -> LimitUse {
+        let allowance = &limit.allowance;
         let counted = counter.map(|counter| {
             let left = self.counters.left(counter, allowance, now);
             CountedUse {
                 counter: counter.number(),
-                used: at_once.saturating_sub(left.units),
+                used: limit.most.saturating_sub(left.units),
                 left: left.units,
                 reset: left.reset,
             }
         });
         LimitUse {
-            name: limit.name.clone(),
+            name: limit.name.clone().into_owned(),
             by: Vec::new(),
             methods: Vec::new(),
             paths: Vec::new(),
             unit: limit.unit,
             amount: allowance.units().get(),
             window: allowance.period(now),
-            at_once,
+            at_once: limit.most,
             counted,
         }
     }
@@ -143,7 +138,7 @@ mod tests {
     use std::sync::Arc;
 
     use http::Request;
-    use stockade_limits::{Counters, Period};
+    use stockade_limits::{Allowance, Counters, Period};
 
     use super::super::{LastCharges, LimitedRequest, RateRule};
     use super::*;

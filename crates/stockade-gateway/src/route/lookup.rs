@@ -46,7 +46,7 @@ impl From<RouteError> for Rejection {
 #[derive(Debug)]
 pub(crate) enum Destination {
     Route(Arc<Route>),
-    /// The same URL with TLS.
+    /// The request's URL with TLS.
     HttpsUrl(HeaderValue),
 }
 

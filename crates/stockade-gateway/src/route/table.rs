@@ -107,7 +107,7 @@ pub struct TraceRule {
 /// a trace decides whether it is recorded, and so what it costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TraceParents {
-    /// Those of [`TableOptions::trusted_proxies`].
+    /// Parents in requests of [`TableOptions::trusted_proxies`].
     Trusted,
     /// All.
     Everyone,
@@ -123,7 +123,7 @@ pub struct RouteTable {
     below: HashMap<Box<str>, HostRoutes>,
     any: HostRoutes,
     routes: usize,
-    /// Of each route that has some, by its label.
+    /// The limits of each route that has some, by its label.
     limits: Vec<(Arc<str>, Arc<RouteLimits>)>,
 }
 
@@ -296,18 +296,19 @@ impl HostRoutes {
         {
             return entries.get(index).map(|entry| &entry.route);
         }
-        // Keys end before a slash of the path, or are the whole path.
-        let slashes = wanted.path.match_indices('/').map(|(at, _)| at);
-        let mut ends: Vec<usize> = slashes.take(self.deepest + 1).collect();
-        if ends.len() <= self.deepest {
-            ends.push(wanted.path.len());
-        }
-        for end in ends.into_iter().rev() {
-            if let Some(entries) = wanted.path.get(..end).and_then(|key| self.under.get(key))
+        // Keys end before a slash of the path, or are the whole path. None has more slashes than the deepest.
+        let beyond = wanted.path.match_indices('/').nth(self.deepest);
+        let mut rest = match beyond {
+            Some((at, _)) => wanted.path.get(..at),
+            None => Some(wanted.path),
+        };
+        while let Some(key) = rest {
+            if let Some(entries) = self.under.get(key)
                 && let Some(index) = matching(entries)
             {
                 return entries.get(index).map(|entry| &entry.route);
             }
+            rest = key.rfind('/').and_then(|at| key.get(..at));
         }
         None
     }

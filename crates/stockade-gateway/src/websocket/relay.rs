@@ -110,7 +110,7 @@ impl RelayProgress {
         self.last_received.store(now, Relaxed);
     }
 
-    /// Of the client, and of the guest.
+    /// Bytes that came from the client, and from the guest.
     fn bytes(&self) -> (u64, u64) {
         (self.bytes_in.load(Relaxed), self.bytes_out.load(Relaxed))
     }
@@ -220,38 +220,13 @@ async fn run(relay: Relay, upgraded: hyper::upgrade::Upgraded) {
             End::Gateway { code: POLICY, reason: "the API key or token is no longer valid" }
         }
     };
-    // The closing handshake; neither side can make it last.
     let grace = progress.limits.pong_timeout;
     let closing = async {
-        match &end {
-            End::Client { code, reason } => {
-                // The library has prepared the answer.
-                let answering = async {
-                    let _ = sink.flush().await;
-                    let _ = sink.close().await;
-                };
-                let _ = tokio::join!(
-                    close_guest(&to_guest, *code, reason.clone(), grace),
-                    timeout(grace, answering)
-                );
-            }
-            End::Gateway { code, reason } => {
-                // After an error the client is not read any more, and may be in the middle of its message.
-                relay.connection.close.linger();
-                tokio::join!(
-                    close_guest(&to_guest, *code, (*reason).to_owned(), grace),
-                    close_client(&mut sink, &mut source, close_frame(*code, reason), grace)
-                );
-            }
-            End::Guest { code, reason } => {
-                // The side that closes first gets what the other one answers (RFC 6455, section 7.1.5).
-                let frame = close_frame(*code, reason);
-                let answer = close_client(&mut sink, &mut source, frame, grace).await;
-                let (code, reason) = answer.unwrap_or((BROKEN, String::new()));
-                close_guest(&to_guest, code, reason, grace).await;
-            }
-            End::Broken => close_guest(&to_guest, BROKEN, String::new(), grace).await,
+        if matches!(end, End::Gateway { .. }) {
+            // After an error the client is not read any more, and may be in the middle of its message.
+            relay.connection.close.linger();
         }
+        close(&end, &to_guest, &mut sink, &mut source, grace).await;
     };
     let cut = phase.wait_for(|phase| *phase == Phase::Cutting);
     tokio::select! {
@@ -279,6 +254,45 @@ async fn run(relay: Relay, upgraded: hyper::upgrade::Upgraded) {
         code,
         by_client,
     });
+}
+
+/// The closing handshake with both sides; neither can make it last.
+async fn close<W, R>(
+    end: &End,
+    to_guest: &mpsc::Sender<SocketMessage>,
+    sink: &mut W,
+    source: &mut R,
+    grace: Duration,
+) where
+    W: Sink<Message, Error = WsError> + Unpin,
+    R: Stream<Item = Result<Message, WsError>> + Unpin,
+{
+    match end {
+        End::Client { code, reason } => {
+            // The library has prepared the answer.
+            let answering = async {
+                let _ = sink.flush().await;
+                let _ = sink.close().await;
+            };
+            let _ = tokio::join!(
+                close_guest(to_guest, *code, reason.clone(), grace),
+                timeout(grace, answering)
+            );
+        }
+        End::Gateway { code, reason } => {
+            tokio::join!(
+                close_guest(to_guest, *code, (*reason).to_owned(), grace),
+                close_client(sink, source, close_frame(*code, reason), grace)
+            );
+        }
+        End::Guest { code, reason } => {
+            // The side that closes first gets what the other one answers (RFC 6455, section 7.1.5).
+            let answer = close_client(sink, source, close_frame(*code, reason), grace).await;
+            let (code, reason) = answer.unwrap_or((BROKEN, String::new()));
+            close_guest(to_guest, code, reason, grace).await;
+        }
+        End::Broken => close_guest(to_guest, BROKEN, String::new(), grace).await,
+    }
 }
 
 async fn close_guest(

@@ -188,6 +188,34 @@ async fn body_that_is_too_large_is_refused() {
 }
 
 #[tokio::test]
+async fn stream_of_a_client_that_still_sends_is_not_reset_with_the_answer() {
+    let limits = Limits {
+        max_body: 5,
+        ..Limits::default()
+    };
+    let server = Server::limited(hello, limits).await;
+    // A target that reads nothing, and a body that is refused before the target or while it is read.
+    for length in ["", "\x0f\x0d\x019"] {
+        let mut frames = Frames::connect(&server).await;
+        let post = [&[0x83, 0x86, 0x84, 0x41, 0x01, b'a'], length.as_bytes()].concat();
+        frames.send(HEADERS, END_HEADERS, 1, &post).await;
+        let ends = |kind, flags, stream| kind == DATA && flags & END_STREAM > 0 && stream == 1;
+        frames
+            .until(|kind, flags, stream, _| ends(kind, flags, stream))
+            .await;
+        frames.send(DATA, 0, 1, b"12345").await;
+        frames.send(DATA, END_STREAM, 1, b"6789").await;
+        frames.send(PING, 0, 0, &[7; 8]).await;
+        frames
+            .until(|kind, flags, _, _| {
+                assert_ne!(kind, RST_STREAM, "the stream was reset");
+                kind == PING && flags & ACK > 0
+            })
+            .await;
+    }
+}
+
+#[tokio::test]
 async fn header_list_that_is_too_large_is_refused() {
     let limits = Limits {
         header_bytes: 8192,
@@ -484,7 +512,7 @@ async fn streams_beyond_the_limit_are_refused() {
 #[tokio::test]
 async fn client_that_opens_no_window_is_cut_off() {
     let limits = Limits {
-        stall_timeout: Duration::from_millis(300),
+        stall_timeout: Duration::from_secs(1),
         ..Limits::default()
     };
     let server = Server::limited(
@@ -547,7 +575,7 @@ async fn client_with_small_windows_may_load_much() {
 #[tokio::test]
 async fn idle_connection_gets_goaway() {
     let limits = Limits {
-        idle_timeout: Duration::from_millis(300),
+        idle_timeout: Duration::from_secs(1),
         ..Limits::default()
     };
     let server = Server::limited(hello, limits).await;

@@ -269,7 +269,7 @@ async fn drain_cuts_what_does_not_end() {
     soon(begun.recv()).await.unwrap();
     let began = Instant::now();
     let drained = server.gateway.drain(Duration::from_millis(200)).await;
-    assert!((200..2000).contains(&began.elapsed().as_millis()));
+    assert!(began.elapsed() >= Duration::from_millis(200));
     assert_eq!((drained.ended, drained.cut), (0, 1));
     running.closed().await;
     assert_eq!(server.gateway.stats().connections, 0);

@@ -13,7 +13,7 @@ use stockade_http::{Body, BoxError};
 
 use crate::harness::*;
 
-const SHORT: Duration = Duration::from_millis(300);
+const SHORT: Duration = Duration::from_millis(500);
 
 #[tokio::test]
 async fn head_that_dribbles_is_answered_408() {
@@ -38,7 +38,6 @@ async fn head_that_dribbles_is_answered_408() {
         }
     };
     dribble.await;
-    assert!(began.elapsed() < Duration::from_secs(5));
     let mut client = server.connect().await;
     client.send("GET / HTTP/1.1\r\nhost:").await;
     let answer = client.answer().await;

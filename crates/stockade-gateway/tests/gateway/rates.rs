@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use stockade_auth::KeyLimits;
 use stockade_gateway::{LimitBy, Limits, Pattern, RateRule, Refusal, Route, RouteLimits, Unit};
 use stockade_http::{Body, Client, GuestSocket, PathPattern, Upgrade};
-use stockade_limits::{Allowance, Counters, Period};
+use stockade_limits::{Allowance, Counters, Period, ShownLimits};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
@@ -110,7 +110,7 @@ async fn client_beyond_its_limit_gets_429_with_the_time_to_wait_also_after_a_rel
     assert!(
         answer
             .text()
-            .contains("The limit x-tenant-requests is used up: 2 requests in 3600 s."),
+            .contains("The limit x-tenant-requests is used up: 2 requests in an hour."),
         "{}",
         answer.text()
     );
@@ -119,6 +119,63 @@ async fn client_beyond_its_limit_gets_429_with_the_time_to_wait_also_after_a_rel
     assert_eq!(client.ask(of("b")).await.status, 200);
     let recorded = server.log.until(|log| log.requests.len() == 4).await;
     assert!(recorded.refusals.contains(&Refusal::RateLimit));
+}
+
+#[tokio::test]
+async fn response_states_the_limit_that_is_closest_or_all_or_none() {
+    let tenant = LimitBy::Header("x-tenant".parse().unwrap());
+    let of_tenant = "\"x-tenant-requests\";q=4;w=3600";
+    let of_address = "\"address-requests\";q=10;w=2592000";
+    let all = format!("{of_tenant}, {of_address}");
+    for (shown, stated) in [
+        (ShownLimits::Closest, [Some(of_tenant), Some(of_address)]),
+        (ShownLimits::All, [Some(&*all); 2]),
+        (ShownLimits::None, [None; 2]),
+    ] {
+        let rules = [
+            rule(tenant.clone(), Unit::Requests, amount(4, Period::Hour)),
+            rule(LimitBy::Address, Unit::Requests, amount(10, Period::Month)),
+        ];
+        let rules = rules.map(|rule| ("shop".to_owned(), rule));
+        let limits = RouteLimits::new(counters(), 64, rules).showing(shown);
+        let mut route = route(hello);
+        route.limits = Some(Arc::new(limits));
+        let server = serve(route).await;
+        let mut client = server.connect().await;
+        // When b comes, a larger share of its own hour is left than of the month of the address.
+        for (tenant, status, stated, left) in [
+            ("a", 200, stated[0], (3, 9)),
+            ("a", 200, stated[0], (2, 8)),
+            ("a", 200, stated[0], (1, 7)),
+            ("b", 200, stated[1], (3, 6)),
+            ("a", 200, stated[0], (0, 5)),
+            ("a", 429, stated[0], (0, 5)),
+        ] {
+            let headers = format!("x-tenant: {tenant}\r\n");
+            let answer = client.ask(with("GET", "/", &headers)).await;
+            let policy = answer.header("ratelimit-policy").map(any_month);
+            assert_eq!((answer.status, policy.as_deref()), (status, stated));
+            assert_eq!(answer.header("retry-after").is_some(), status == 429);
+            let state = answer.header("ratelimit").unwrap_or_default();
+            for (name, left) in [("x-tenant", left.0), ("address", left.1)] {
+                let member = format!("\"{name}-requests\";r={left};t=");
+                let is_stated = stated.is_some_and(|stated| stated.contains(name));
+                assert_eq!(state.contains(&member), is_stated, "{state}");
+            }
+            assert_eq!(
+                state.matches(";r=").count(),
+                policy.map_or(0, |policy| policy.matches(";q=").count())
+            );
+        }
+    }
+}
+
+/// A policy with 30 days for the month of the test.
+fn any_month(policy: &str) -> String {
+    let months = [28, 29, 31].map(|days| format!(";w={}", days * 86_400));
+    months.iter().fold(policy.to_owned(), |policy, month| {
+        policy.replace(month, ";w=2592000")
+    })
 }
 
 #[tokio::test]
@@ -367,9 +424,9 @@ async fn computes(request: Request<Body>) -> Response<Body> {
     let client = request.extensions().get::<Client>().unwrap();
     let query = request.uri().query().unwrap_or("0,0");
     let (used, idle) = query.split_once(',').unwrap();
-    if let Some(cpu) = &client.cpu {
-        cpu.used(Duration::from_millis(used.parse().unwrap()));
-        cpu.idle(Duration::from_millis(idle.parse().unwrap()));
+    if let Some(account) = &client.account {
+        account.used(Duration::from_millis(used.parse().unwrap()));
+        account.idle(Duration::from_millis(idle.parse().unwrap()));
     }
     hello(request).await
 }
@@ -396,7 +453,7 @@ async fn cpu_time_that_was_used_is_refused_to_the_next_request() {
     }
     let answer = client.ask(of("hostile", "0,0")).await;
     assert_eq!(answer.status, 429);
-    let why = "The limit x-tenant-cpu is used up: 50ms of CPU time in 3600 s.";
+    let why = "The limit x-tenant-cpu is used up: 50ms of CPU time in an hour.";
     assert!(answer.text().contains(why), "{}", answer.text());
     // 170 ms beyond the burst, at 50 ms an hour.
     let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();

@@ -118,7 +118,14 @@ async fn token_or_key_lets_in_and_the_target_receives_neither() {
         answer.text()
     );
     // Nothing, two credentials, and ones that are not valid.
-    assert_eq!(client.ask(with("GET", "/", "")).await.status, 401);
+    let nothing = client.ask(with("GET", "/", "")).await;
+    assert_eq!(nothing.status, 401);
+    // It names what lets in there, and nothing else.
+    assert!(
+        nothing.text().contains("An API key or a token is needed."),
+        "{}",
+        nothing.text()
+    );
     let both = with(
         "GET",
         &format!("/?api_key={key}"),

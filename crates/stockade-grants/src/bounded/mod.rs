@@ -24,7 +24,7 @@ use stockade_capability::{
     Pipe,
 };
 use stockade_config::CallLimits;
-use stockade_http::{Body, BoxError, CpuAccount, cpu_in_charge, key_in_charge};
+use stockade_http::{Body, BoxError, RequestAccount, account_in_charge, key_in_charge};
 use stockade_limits::Reported;
 use stockade_protocol::GuestError;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -143,8 +143,8 @@ struct Call {
     begun: Instant,
     /// The API key for whose client the guest acts.
     key: Option<u64>,
-    /// Of the request on which alone the guest works.
-    account: Option<Arc<dyn CpuAccount>>,
+    /// The account of the one request on which the guest works.
+    account: Option<Arc<dyn RequestAccount>>,
     reported: Mutex<Reported>,
     sent: AtomicU64,
     received: AtomicU64,
@@ -196,7 +196,7 @@ impl Call {
             method: known.copied().unwrap_or("unknown"),
             begun,
             key: key_in_charge(),
-            account: cpu_in_charge(),
+            account: account_in_charge(),
             reported: Mutex::new(Reported::new(begun.into_std())),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),

@@ -52,7 +52,7 @@ const COMPARE: Duration = Duration::from_secs(600);
 /// How long a failure to connect is the answer to all that ask.
 pub(super) const BACKOFF: Duration = Duration::from_secs(2);
 
-/// The same of connections that end as soon as they are made, of which each one more doubles it.
+/// How long at most a connection that ends as soon as it is made is the answer to all that ask: each one more doubles it.
 const MOST_BACKOFF: Duration = Duration::from_secs(60);
 
 /// A connection that lives for less than this ended as soon as it was made.

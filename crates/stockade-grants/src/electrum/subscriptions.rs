@@ -43,7 +43,7 @@ struct Topics {
     left: Notify,
 }
 
-/// Its stream ends when the sender is dropped, which is here alone.
+/// A reader of a topic. Its stream ends when the sender is dropped, which is here alone.
 struct Reader {
     number: u64,
     lines: mpsc::Sender<Bytes>,

@@ -65,7 +65,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// Its code, and a message for the guest: a bounded piece of what the server says, without control characters.
+    /// The error's code, and a message for the guest: a bounded piece of what the server says, without control characters.
     pub(super) fn shown(&self) -> (Option<i64>, String) {
         let (code, text) = match self {
             Self::Coded { code, message } => (Some(*code), message.as_str()),

@@ -116,11 +116,11 @@ pub(super) struct Book {
     paying: Mutex<HashMap<String, Waiting>>,
 }
 
-/// Those in use: while a changed grant takes the place of an old one, both have the same.
+/// The shelves in use: while a changed grant takes the place of an old one, both have the same.
 static SHELVES: LazyLock<Mutex<HashMap<PathBuf, Weak<Shelf>>>> = LazyLock::new(Mutex::default);
 
 impl Shelf {
-    /// That of this folder.
+    /// The shelf of this folder.
     pub(super) fn of(folder: &Path) -> Arc<Self> {
         let mut shelves = SHELVES.lock();
         shelves.retain(|_, shelf| shelf.strong_count() > 0);

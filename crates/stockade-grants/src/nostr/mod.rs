@@ -132,7 +132,7 @@ struct Signer {
     permissions: Vec<NostrPermission>,
     window: Duration,
     max_content: usize,
-    /// Of a minute and of a day, under one lock: who finds a place takes it.
+    /// The windows of a minute and of a day, under one lock: who finds a place takes it.
     windows: Mutex<[(Window, &'static str); 2]>,
 }
 

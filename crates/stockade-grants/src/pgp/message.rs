@@ -54,7 +54,7 @@ pub(crate) enum SignatureForm {
 /// What a helper works with.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Settings {
-    /// Of the secret key; empty where it has none.
+    /// The passphrase of the secret key; empty where it has none.
     pub(crate) passphrase: String,
     /// Certificates of the grant's recipients and signers.
     pub(crate) recipients: Vec<Vec<u8>>,

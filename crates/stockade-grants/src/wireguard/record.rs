@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use stockade_limits::without_value;
 
 /// Bytes of the file.
-const MOST_BYTES: u64 = 16 << 20;
+const MOST_RECORD_BYTES: u64 = 16 << 20;
 
 /// A peer that the grant made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,10 +72,12 @@ impl Record {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Peers::new()),
             file => file?,
         };
-        if file.metadata()?.len() > MOST_BYTES {
+        if file.metadata()?.len() > MOST_RECORD_BYTES {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        serde_json::from_reader(io::BufReader::new(file)).map_err(io::Error::from)
+        // It has keys of clients.
+        serde_json::from_reader(io::BufReader::new(file))
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, without_value(&error)))
     }
 
     /// Replaces it, durably.
@@ -117,6 +120,12 @@ mod tests {
         assert!(
             record.read().is_err(),
             "a damaged record is not an empty one"
+        );
+        fs::write(&record.path, r#"{"key": {"allowed_ips": "hunter2"}}"#).unwrap();
+        let error = record.read().unwrap_err().to_string();
+        assert!(
+            error.contains("line 1") && !error.contains("hunter2"),
+            "{error}"
         );
     }
 }

@@ -34,7 +34,7 @@ fn is_ours(mut id: u32) -> bool {
 }
 
 fn wait_for(workers_left: usize) {
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(60);
     while workers().len() != workers_left {
         assert!(
             Instant::now() < until,

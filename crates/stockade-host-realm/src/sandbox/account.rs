@@ -130,13 +130,13 @@ impl Account {
         }
     }
 
-    /// Of its sandbox, the index, and of the isolate the number there.
+    /// The index of its sandbox, and the number of the isolate there.
     #[must_use]
     pub fn key(&self) -> IsolateKey {
         self.key
     }
 
-    /// Of the isolate.
+    /// The handle of the isolate.
     #[must_use]
     pub fn handle(&self) -> &IsolateHandle {
         &self.handle

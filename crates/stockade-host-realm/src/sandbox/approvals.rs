@@ -22,7 +22,7 @@ type Question = (Asked, oneshot::Sender<bool>);
 /// The senders are those of the grants: when these are closed, no more questions come.
 pub(crate) struct Approvals {
     questions: Mutex<mpsc::UnboundedReceiver<Question>>,
-    /// Those that the script has, by their numbers.
+    /// The questions that the script has, by their numbers.
     open: RefCell<HashMap<u32, oneshot::Sender<bool>>>,
     next: Cell<u32>,
 }

@@ -297,7 +297,7 @@ struct ResponseBody {
 
 struct Reading {
     body: Body,
-    /// Of the last piece, what was not read.
+    /// What was not read of the last piece.
     rest: Bytes,
 }
 
@@ -416,7 +416,7 @@ struct GuestServer {
     gateway: Gateway,
     failures: AsyncRefCell<mpsc::Receiver<Value>>,
     over: watch::Sender<Option<Over>>,
-    /// Of the task that waits for the guest's end.
+    /// Ends the task that waits for the guest's end.
     watching: AbortHandle,
 }
 

@@ -4,8 +4,8 @@ use std::collections::{HashMap, VecDeque};
 
 use stockade_protocol::Payload;
 
-const MAX_MESSAGES: usize = 1024;
-const MAX_BYTES: usize = 8 << 20;
+const MAX_STASH_MESSAGES: usize = 1024;
+const MAX_STASH_BYTES: usize = 8 << 20;
 
 #[derive(Default)]
 pub(super) struct Stash {
@@ -19,7 +19,8 @@ impl Stash {
     /// Keeps one; gives a sentence the first time there is no room.
     pub(super) fn put(&mut self, event: String, data: Payload) -> Option<String> {
         let size = data.kept_size();
-        if self.messages >= MAX_MESSAGES || self.bytes.saturating_add(size) > MAX_BYTES {
+        if self.messages >= MAX_STASH_MESSAGES || self.bytes.saturating_add(size) > MAX_STASH_BYTES
+        {
             if std::mem::replace(&mut self.lost, true) {
                 return None;
             }
@@ -62,7 +63,7 @@ mod tests {
     #[test]
     fn stash_full_of_messages_says_so_once_and_has_room_again_when_one_is_taken() {
         let mut stash = Stash::default();
-        for _ in 0..MAX_MESSAGES {
+        for _ in 0..MAX_STASH_MESSAGES {
             assert_eq!(stash.put("a".to_owned(), text(1)), None);
         }
         let sentence = stash.put("b".to_owned(), text(1)).unwrap();
@@ -88,7 +89,7 @@ mod tests {
         let kept = (0..100)
             .take_while(|_| stash.put("a".to_owned(), empty.clone()).is_none())
             .count();
-        assert_eq!(kept, MAX_BYTES / empty.kept_size());
+        assert_eq!(kept, MAX_STASH_BYTES / empty.kept_size());
     }
 
     #[test]

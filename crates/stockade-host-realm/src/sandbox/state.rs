@@ -34,7 +34,7 @@ pub struct SandboxSetup {
     pub created: Option<OnCreated>,
 }
 
-/// Is called with an isolate.
+/// Receives each isolate that was created.
 type OnCreated = Rc<dyn Fn(&IsolateHandle)>;
 
 /// The sandboxes of one run, shared between the ops and the run's loop. Cheap to clone.
@@ -59,7 +59,7 @@ struct Inner {
     pressed: Cell<bool>,
     /// There is something to give that has not been given.
     more: Cell<bool>,
-    /// Of the run's loop.
+    /// The waker of the run's loop.
     waker: RefCell<Waker>,
 }
 

@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -105,8 +107,24 @@ fn file_path(specifier: &ModuleSpecifier) -> Result<PathBuf, LoadError> {
     })
 }
 
+/// Bytes of a module that are read: V8 has no longer texts.
+const MAX_MODULE: u64 = 512 << 20;
+
+/// Reads the source of a module, and no more than one may have.
+pub(crate) fn read_source(from: impl Read) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(MAX_MODULE + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > MAX_MODULE {
+        true => Err(std::io::Error::other(format!(
+            "it is larger than {} MiB",
+            MAX_MODULE >> 20
+        ))),
+        false => Ok(bytes),
+    }
+}
+
 fn read(path: &Path, referrer: Option<&ModuleLoadReferrer>) -> Result<Vec<u8>, LoadError> {
-    let error = match std::fs::read(path) {
+    let error = match File::open(path).and_then(read_source) {
         Ok(bytes) => return Ok(bytes),
         Err(error) => error,
     };

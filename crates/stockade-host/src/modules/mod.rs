@@ -4,4 +4,4 @@ mod kind;
 mod loader;
 mod resolve;
 
-pub(crate) use loader::Loader;
+pub(crate) use loader::{Loader, read_source};

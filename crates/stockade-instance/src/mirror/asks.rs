@@ -97,11 +97,7 @@ impl Mirror {
         data: Payload,
     ) -> Result<(), Malformed> {
         let Some(count) = self.count_buffered(data.size()) else {
-            let most = self.limits().buffered;
-            self.refuse(
-                id,
-                &format!("more than {most} bytes of this site wait to be read"),
-            );
+            self.refuse(id, &self.too_much());
             return Ok(());
         };
         let GuestRequest {
@@ -141,12 +137,22 @@ impl Mirror {
         }
         let mirror = Arc::clone(self);
         // The task cannot end before its entry is there: it needs this lock for that.
-        let client = self.in_charge();
+        let client = self.charges.in_charge();
         let work = async move {
             let result = unbroken(mirror.carry_out(id, ask, &caller, trace.as_ref()))
                 .await
                 .unwrap_or_else(|| Err(GuestError::new("internal error: see the host's log")));
             drop((count, caller));
+            // What waits for a guest that handles nothing is bounded, for results of every kind.
+            let size = result
+                .as_ref()
+                .map_or(0, |(payload, _)| payload.kept_size());
+            let counted = mirror.count_buffered(size);
+            let result = if size == 0 || counted.is_some() {
+                result
+            } else {
+                Err(GuestError::new(mirror.too_much()))
+            };
             mirror.room_for_messages().await;
             if mirror.asks.table.lock().entries.remove(&id).is_some() {
                 let (result, given) = match result {
@@ -159,6 +165,7 @@ impl Mirror {
                     given.named();
                 }
             }
+            drop(counted);
         };
         let task = tokio::spawn(on_behalf_of(client, work));
         table.entries.insert(id, task.abort_handle());
@@ -231,6 +238,12 @@ impl Mirror {
         } else {
             self.close_unwanted_pipe(message.id);
         }
+    }
+
+    /// Why something is refused that [`Mirror::count_buffered`] has no room for.
+    fn too_much(&self) -> String {
+        let most = self.limits().buffered;
+        format!("more than {most} bytes of this site wait to be read")
     }
 
     fn refuse(&self, id: RequestId, why: &str) {

@@ -1,127 +1,18 @@
-//! For whose requests a mirror uses CPU and memory.
+//! For whose requests a mirror uses CPU and memory, which [`Charges`] divides.
 //!
-//! The kernel counts the CPU time of the whole mirror. While all open requests are those of one API key, or of none, what
-//! is used is used for that key. While there are requests of several keys, each open request has the same share of what
-//! is used. A request is open from the moment at which the guest may begin with it until the guest is done with it:
-//! with its response's body, its `waitUntil` promises and its WebSocket, also when its client has gone.
-//!
-//! What a mirror computes while no request is open counts for the key of the last request until the next
-//! [`Mirror::settle`], and then for no key. Memory that it holds meanwhile counts for no key.
-//!
-//! Where a request has an account for its CPU time, its share is charged there too: when the request ends, and at each
-//! [`Mirror::settle`] until then. The account of the last request is charged for what the mirror computes after it, as
-//! idle time once it is settled.
+//! A request is open from the moment at which the guest may begin with it until the guest is done with it: with its
+//! response's body, its `waitUntil` promises and its WebSocket, also when its client has gone.
 //!
 //! Invariant: what is reported to the observer adds up to what the kernel counted for the mirror.
+//!
+//! [`Charges`]: stockade_http::Charges
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-use stockade_http::{CpuAccount, OnBehalf};
-use stockade_supervisor::IsolateHandle;
+use stockade_http::{Metered, OnBehalf, Used};
 
 use super::Mirror;
-
-/// Digits after the point of a share of a nanosecond, in binary.
-const FRACTION: u32 = 32;
-
-const NANOSECONDS: u128 = 1_000_000_000;
-
-/// An isolate whose use is divided.
-#[derive(Clone, Copy)]
-pub struct Metered<'a> {
-    /// What the kernel counts for it.
-    pub isolate: &'a IsolateHandle,
-    /// Since when it has its memory.
-    pub since: Instant,
-}
-
-/// For whose requests an isolate uses CPU and memory. The header of this file describes how it is divided.
-#[derive(Default)]
-pub struct Charges {
-    state: Mutex<State>,
-    /// A request has had an account: from then on each request is one that CPU time is divided among.
-    limited: AtomicBool,
-}
-
-impl Charges {
-    /// Whether a request has had an account.
-    #[must_use]
-    pub fn is_limited(&self) -> bool {
-        self.limited.load(Ordering::Relaxed)
-    }
-
-    /// A request of this client begins, and gets a number.
-    pub fn begin(&self, client: OnBehalf, of: Metered<'_>) -> u64 {
-        if client.cpu.is_some() {
-            self.limited.store(true, Ordering::Relaxed);
-        }
-        self.state.lock().begin(client, of)
-    }
-
-    /// The guest is done with the request that has this number.
-    pub fn end(&self, number: u64, of: Metered<'_>) {
-        self.state.lock().end(number, of);
-    }
-
-    /// Charges what was used since the last time to the accounts of requests, and gives what was used for each API key.
-    pub fn settle(&self, of: Metered<'_>) -> Vec<(Option<u64>, Used)> {
-        self.state.lock().take(of)
-    }
-}
-
-/// The number of an API key; none for requests without one.
-type Key = Option<u64>;
-
-#[derive(Default)]
-struct State {
-    open: HashMap<u64, Open>,
-    next: u64,
-    keys: HashMap<Key, OfKey>,
-    /// Keys with open requests.
-    open_keys: usize,
-    /// The key of the last request, while none is open.
-    last: Key,
-    /// Open requests with an account.
-    accounts: usize,
-    /// The account of the last request, while none is open, and whether nothing was settled since.
-    last_account: Option<Arc<dyn CpuAccount>>,
-    just_ended: bool,
-    /// Nanoseconds of CPU time before the first request.
-    start: u64,
-    /// Nanoseconds of CPU time that were divided, and those of them that were given to keys.
-    cpu: u64,
-    cpu_given: u64,
-    /// Nanoseconds that a request has got that was open all the time, with a fraction.
-    cpu_each: u128,
-    /// The same of memory, in bytes times nanoseconds.
-    memory: u128,
-    memory_given: u128,
-    memory_each: u128,
-    /// When memory was last counted.
-    at: Option<Instant>,
-    /// The mirror is gone and everything was reported.
-    over: bool,
-}
-
-/// An open request, and what a request that was open all the time had got when it began.
-struct Open {
-    key: Key,
-    account: Option<Arc<dyn CpuAccount>>,
-    cpu_from: u128,
-    memory_from: u128,
-}
-
-/// What was used for one key and is not reported.
-#[derive(Default)]
-struct OfKey {
-    open: u32,
-    cpu: u64,
-    memory: u128,
-}
 
 /// An open request. Dropped, the guest is done with it.
 pub(crate) struct Charge {
@@ -131,225 +22,47 @@ pub(crate) struct Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.mirror.charges.end(self.number, self.mirror.metered());
+        self.mirror.charges.end(self.number, &*self.mirror);
     }
 }
 
-impl State {
-    fn begin(&mut self, client: OnBehalf, of: Metered<'_>) -> u64 {
-        let OnBehalf { key, cpu: account } = client;
-        self.count_memory(of);
-        // With another client than those before, what was used until now is theirs.
-        let no_account = account.is_none() && self.accounts == 0 && self.last_account.is_none();
-        let same = no_account
-            && match self.open_keys {
-                0 => self.last == key,
-                1 => self.keys.get(&key).is_some_and(|of_key| of_key.open > 0),
-                _ => false,
-            };
-        if !same {
-            self.count_cpu(of);
-        }
-        if let Some(account) = &account {
-            self.accounts += 1;
-            account.began();
-            account.idle(Duration::from_nanos(std::mem::take(&mut self.start)));
-        }
-        let of_key = self.keys.entry(key).or_default();
-        if of_key.open == 0 {
-            self.open_keys += 1;
-        }
-        of_key.open += 1;
-        self.next += 1;
-        let open = Open {
-            key,
-            account,
-            cpu_from: self.cpu_each,
-            memory_from: self.memory_each,
-        };
-        self.open.insert(self.next, open);
-        self.next
+impl Metered for Mirror {
+    fn cpu(&self) -> Duration {
+        self.handle.cpu()
     }
 
-    fn end(&mut self, number: u64, of: Metered<'_>) {
-        self.count_memory(of);
-        if self.open_keys > 1 || self.accounts > 0 {
-            self.count_cpu(of);
-        }
-        let Some(open) = self.open.remove(&number) else {
-            return;
-        };
-        self.give(&open);
-        if let Some(account) = &open.account {
-            account.ended();
-        }
-        if let Some(of_key) = self.keys.get_mut(&open.key) {
-            of_key.open = of_key.open.saturating_sub(1);
-            if of_key.open == 0 {
-                self.open_keys = self.open_keys.saturating_sub(1);
-            }
-        }
-        self.accounts -= usize::from(open.account.is_some()).min(self.accounts);
-        self.last = open.key;
-        self.last_account = open.account;
-        self.just_ended = true;
+    fn memory(&self) -> u64 {
+        self.handle.memory()
     }
 
-    /// Divides the CPU time since the last time.
-    fn count_cpu(&mut self, of: Metered<'_>) {
-        if self.over {
-            return;
-        }
-        let now = u64::try_from(of.isolate.cpu().as_nanos()).unwrap_or(u64::MAX);
-        let more = now.saturating_sub(self.cpu);
-        self.cpu += more;
-        match self.open.len() as u128 {
-            0 => {
-                self.keys.entry(self.last).or_default().cpu += more;
-                self.cpu_given += more;
-                let time = Duration::from_nanos(more);
-                match &self.last_account {
-                    Some(account) if self.just_ended => account.used(time),
-                    Some(account) => account.idle(time),
-                    None if self.next == 0 => self.start += more,
-                    None => {}
-                }
-            }
-            open => self.cpu_each += (u128::from(more) << FRACTION) / open,
-        }
+    fn since(&self) -> Instant {
+        self.born
     }
-
-    /// Divides the memory since the last time.
-    fn count_memory(&mut self, of: Metered<'_>) {
-        if self.over {
-            return;
-        }
-        let now = Instant::now();
-        let since = self.at.replace(now).unwrap_or(of.since);
-        let elapsed = now.saturating_duration_since(since).as_nanos();
-        let more = u128::from(of.isolate.memory()).saturating_mul(elapsed);
-        self.memory += more;
-        if let Some(each) = more.checked_div(self.open.len() as u128) {
-            self.memory_each += each;
-        }
-    }
-
-    /// Gives a request what it used to its key.
-    fn give(&mut self, open: &Open) {
-        let cpu = (self.cpu_each - open.cpu_from) >> FRACTION;
-        let cpu = u64::try_from(cpu).unwrap_or(u64::MAX);
-        let memory = self.memory_each - open.memory_from;
-        let of_key = self.keys.entry(open.key).or_default();
-        of_key.cpu += cpu;
-        of_key.memory += memory;
-        self.cpu_given += cpu;
-        self.memory_given += memory;
-        if let Some(account) = &open.account {
-            account.used(Duration::from_nanos(cpu));
-        }
-    }
-
-    /// Takes what was used for each key.
-    fn take(&mut self, of: Metered<'_>) -> Vec<(Key, Used)> {
-        self.count_memory(of);
-        self.count_cpu(of);
-        let mut open = std::mem::take(&mut self.open);
-        for one in open.values_mut() {
-            self.give(one);
-            (one.cpu_from, one.memory_from) = (self.cpu_each, self.memory_each);
-        }
-        self.open = open;
-        // What divisions have left, and memory while no request was open.
-        let nobody = self.keys.entry(None).or_default();
-        nobody.cpu += self.cpu.saturating_sub(self.cpu_given);
-        nobody.memory += self.memory.saturating_sub(self.memory_given);
-        (self.cpu_given, self.memory_given) = (self.cpu, self.memory);
-        if self.open.is_empty() {
-            self.last = None;
-            self.just_ended = false;
-        }
-        let (mut taken, mut rest) = (Vec::new(), 0);
-        self.keys.retain(|key, of_key| {
-            let seconds = of_key.memory / NANOSECONDS;
-            of_key.memory %= NANOSECONDS;
-            let stays = of_key.open > 0 || key.is_none();
-            rest += if stays { 0 } else { of_key.memory };
-            let used = Used {
-                cpu: Duration::from_nanos(std::mem::take(&mut of_key.cpu)),
-                memory_byte_seconds: u64::try_from(seconds).unwrap_or(u64::MAX),
-            };
-            if used != Used::default() {
-                taken.push((*key, used));
-            }
-            stays
-        });
-        self.keys.entry(None).or_default().memory += rest;
-        taken
-    }
-}
-
-/// What a mirror used for requests of one API key, or for none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Used {
-    /// CPU time, by the kernel's clock.
-    pub cpu: Duration,
-    /// Bytes of memory, as limits count them, each times the seconds for which it was held.
-    pub memory_byte_seconds: u64,
 }
 
 impl Mirror {
-    /// A request of this client begins. None where nothing asks for whom it uses CPU time and memory.
+    /// A request of this client begins. `None` where nothing asks for whom it uses CPU time and memory.
     pub(super) fn charge(self: &Arc<Self>, client: OnBehalf) -> Option<Charge> {
-        let divided =
-            client.cpu.is_some() || self.charges.is_limited() || self.pool.observer.divides_use();
+        let divided = client.account.is_some()
+            || self.charges.is_limited()
+            || self.pool.observer.divides_use();
         divided.then(|| Charge {
+            number: self.charges.begin(client, &**self),
             mirror: Arc::clone(self),
-            number: self.charges.begin(client, self.metered()),
         })
-    }
-
-    fn metered(&self) -> Metered<'_> {
-        Metered {
-            isolate: &self.handle,
-            since: self.born,
-        }
-    }
-
-    /// The client for which the guest acts now, where that is certain: the key of all open requests, and the account
-    /// of the only one.
-    pub(super) fn in_charge(&self) -> OnBehalf {
-        let state = self.charges.state.lock();
-        let key = match state.open_keys {
-            0 => state.last,
-            1 => state.open.values().next().and_then(|open| open.key),
-            _ => None,
-        };
-        let mut open = state.open.values();
-        let cpu = match (open.next(), open.next()) {
-            (None, _) => state.last_account.clone().filter(|_| state.just_ended),
-            (Some(only), None) => only.account.clone(),
-            _ => None,
-        };
-        OnBehalf { key, cpu }
     }
 
     /// Reports what was used since the last time.
     pub(crate) fn settle(&self) {
-        self.report(self.charges.settle(self.metered()));
+        self.report(self.charges.settle(self));
     }
 
     /// Reports what was used until the end of everything that ran in the mirror.
     pub(super) fn settle_last(&self) {
-        let taken = {
-            let mut state = self.charges.state.lock();
-            let taken = state.take(self.metered());
-            state.over = true;
-            taken
-        };
-        self.report(taken);
+        self.report(self.charges.settle_last(self));
     }
 
-    fn report(&self, taken: Vec<(Key, Used)>) {
+    fn report(&self, taken: Vec<(Option<u64>, Used)>) {
         for (key, used) in taken {
             self.pool.observer.used(key, &used);
         }

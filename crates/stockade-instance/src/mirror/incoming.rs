@@ -24,7 +24,7 @@ use super::Mirror;
 use crate::wire::{Fields, GuestBody, Malformed};
 
 /// Streams of one guest at once. Its runtime has the same bound, so that no guest's code gets beyond it.
-const MOST: usize = 1024;
+const MOST_STREAMS: usize = 1024;
 
 /// Chunks asked for ahead, at most.
 const WINDOW: u32 = 8;
@@ -73,8 +73,10 @@ impl Mirror {
         let (pieces, receiver) = mpsc::unbounded_channel();
         let owed = Arc::new(AtomicU32::new(0));
         let mut table = self.incoming.table.lock();
-        if table.entries.len() >= MOST {
-            return Err(Malformed(format!("it has more than {MOST} streams open")));
+        if table.entries.len() >= MOST_STREAMS {
+            return Err(Malformed(format!(
+                "it has more than {MOST_STREAMS} streams open"
+            )));
         }
         if !table.closed {
             match table.entries.entry(id) {

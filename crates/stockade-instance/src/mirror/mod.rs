@@ -28,13 +28,12 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use stockade_capability::Owner;
-use stockade_http::OnBehalf;
+use stockade_http::{Charges, OnBehalf};
 use stockade_protocol::Payload;
 use stockade_supervisor::{End, IsolateHandle, SendError};
 use tokio::runtime::Handle;
 
 pub(crate) use charges::Charge;
-pub use charges::{Charges, Metered, Used};
 pub(crate) use incoming::GuestStream;
 pub(crate) use live::{Lived, live};
 pub(crate) use outgoing::{OwnedStream, Reading};

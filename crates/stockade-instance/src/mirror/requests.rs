@@ -39,7 +39,7 @@ struct OpenRequests {
     entries: HashMap<u64, OpenRequest>,
     /// Since when each request's promises are open, and its trace.
     background: HashMap<u64, (Background, Option<Trace>)>,
-    /// The same of calls, which the guest numbers.
+    /// Calls, which the guest numbers, whose work goes on in the background.
     calls: HashMap<u64, Background>,
     /// What the work on calls continues from that are traced.
     traced_calls: HashMap<u64, Trace>,

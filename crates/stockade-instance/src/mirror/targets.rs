@@ -34,7 +34,7 @@ const MOST_CALLS: usize = 100;
 
 #[derive(Default)]
 pub(super) struct Targets {
-    /// Of this guest, held by others.
+    /// Targets of this guest that others hold.
     lent: Arc<AtomicUsize>,
     /// Results of calls among them, which keep the guest at work.
     kept: AtomicUsize,

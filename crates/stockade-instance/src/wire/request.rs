@@ -39,7 +39,7 @@ pub(crate) struct Prepared {
     pub(crate) extensions: Extensions,
     /// `,"GET","https://…",["name","value"`, without the end of the headers.
     head: String,
-    /// Of the message, after the body: `cf` as JSON.
+    /// What follows the body in the message: `cf` as JSON.
     cf: String,
 }
 

@@ -52,6 +52,10 @@ pub(super) struct Flat<'a> {
     pub(super) cut: bool,
 }
 
+/// Headers that a gateway adds: room for them costs less than to grow for each. The library keeps the map of a response for
+/// the next request of the connection, to which a gateway adds as many.
+const ADDED: usize = 6;
+
 /// Strings of a flat list that are kept; far above any limit on headers.
 const MOST_TEXTS: usize = 8192;
 
@@ -181,7 +185,7 @@ pub(super) fn headers_of(
             limits.response_headers
         ));
     }
-    let mut headers = HeaderMap::with_capacity(texts.len() / 2);
+    let mut headers = HeaderMap::with_capacity(texts.len() / 2 + ADDED);
     let mut content_length = None;
     let mut bytes = 0;
     for pair in texts.chunks(2) {

@@ -36,7 +36,7 @@ async fn at_rest(site: &Site, ready: usize) {
             tokio::task::yield_now().await;
         }
     };
-    let rested = tokio::time::timeout(Duration::from_secs(20), rests).await;
+    let rested = tokio::time::timeout(Duration::from_secs(60), rests).await;
     assert!(rested.is_ok(), "{:#?}", site.instance.stats());
 }
 

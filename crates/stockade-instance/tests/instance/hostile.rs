@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use stockade_capability::{Capability, Owner};
+use stockade_capability::{CallContext, CallPayload, Capability, Owner};
 use stockade_http::{Body, UpstreamSocket};
 use stockade_instance::{FetchError, Services};
 use stockade_protocol::{FromIsolate, GuestError, Payload};
@@ -267,6 +267,91 @@ async fn guest_that_asks_with_much_while_much_waits_is_refused() {
     assert_eq!(site.observed.count("misbehaved"), 0);
 }
 
+#[tokio::test]
+async fn guest_that_handles_nothing_has_large_answers_refused() {
+    const CALLS: u64 = 50;
+    let (received, mut answers) = mpsc::unbounded_channel();
+    let (called, mut calls) = mpsc::unbounded_channel();
+    let (go_on, waits) = std::sync::mpsc::channel::<()>();
+    let waits = Arc::new(parking_lot::Mutex::new(waits));
+    let site = Site::serving(
+        guest::scripted(move |guest, message| match message {
+            Received::Request(request) => {
+                // Each is refused at once, and its answer waits for the guest.
+                for id in 100..1000 {
+                    guest.ask(id, "no such request", "{}");
+                }
+                let call = r#"{"binding":"LARGE","method":"get","args":[]}"#;
+                for id in 1..=CALLS {
+                    guest.ask(id, "binding.call", call);
+                }
+                waits.lock().recv().unwrap();
+                guest.respond(request.id, 200, "asked");
+            }
+            Received::Answer(id, result) if id <= CALLS => received.send(result).unwrap(),
+            _ => {}
+        }),
+        Arc::new(Large(called)),
+        |options| options.limits.buffered = 1_000_000,
+    );
+    let response = site.read(get("/"));
+    let let_go = async {
+        for _ in 0..CALLS {
+            calls.recv().await.unwrap();
+        }
+        go_on.send(()).unwrap();
+    };
+    assert_eq!(tokio::join!(response, let_go).0.1, "asked");
+    let mut given = 0;
+    for _ in 0..CALLS {
+        match answers.recv().await.unwrap() {
+            Ok(_) => given += 1,
+            Err(error) => assert!(error.message.contains("1000000 bytes"), "{error:?}"),
+        }
+    }
+    assert!((1..=2).contains(&given), "{given} answers were given");
+    assert_eq!(site.observed.count("misbehaved"), 0);
+}
+
+/// Gives 400,000 bytes for each call, and says that it was called.
+struct Large(mpsc::UnboundedSender<()>);
+
+impl Capability for Large {
+    fn call(
+        &self,
+        _: CallContext,
+        _: &str,
+        _: CallPayload,
+    ) -> BoxFuture<'static, Result<CallPayload, GuestError>> {
+        let called = self.0.clone();
+        Box::pin(async move {
+            called.send(()).unwrap();
+            let json = format!("\"{}\"", "x".repeat(400_000));
+            Ok(Payload::from_json(json).into())
+        })
+    }
+}
+
+impl Services for Large {
+    fn fetch(&self, _: Request<Body>) -> BoxFuture<'static, Result<Response<Body>, GuestError>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn websocket(
+        &self,
+        _: String,
+        _: Vec<String>,
+    ) -> BoxFuture<'static, Result<UpstreamSocket, GuestError>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn capability(&self, _: &str) -> Option<Arc<dyn Capability>> {
+        Some(Arc::new(Self(self.0.clone())))
+    }
+
+    fn ended(&self, _: &Owner) {}
+}
+
 /// Never answers.
 struct Never;
 
@@ -337,7 +422,7 @@ async fn guest_that_floods_its_console_and_events_does_not_stop_others() {
         tokio::task::yield_now().await;
     }
     for _ in 0..100 {
-        let answer = tokio::time::timeout(Duration::from_secs(5), good.read(get("/")));
+        let answer = tokio::time::timeout(Duration::from_secs(60), good.read(get("/")));
         assert_eq!(answer.await.unwrap().1, "good");
     }
     flooding.abort();

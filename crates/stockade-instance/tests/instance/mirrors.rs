@@ -216,7 +216,8 @@ async fn mirror_with_stuck_requests_is_replaced() {
             }
         }),
         |options| {
-            options.limits.wall = Duration::from_millis(10);
+            // The second request has to be answered within it.
+            options.limits.wall = Duration::from_millis(500);
             options.limits.abort_grace = Duration::from_millis(10);
             options.limits.concurrency = 1;
             options.limits.drain = Duration::from_millis(50);
@@ -273,7 +274,7 @@ async fn drain_lets_requests_end_and_takes_no_more() {
     }));
     let instance = site.instance.clone();
     let response = instance.fetch(get("/")).await.unwrap();
-    let draining = tokio::spawn(async move { instance.drain(Duration::from_millis(300)).await });
+    let draining = tokio::spawn(async move { instance.drain(Duration::from_secs(60)).await });
     while !matches!(site.get("/").await, Err(FetchError::Draining)) {
         tokio::task::yield_now().await;
     }

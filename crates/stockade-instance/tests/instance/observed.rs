@@ -54,7 +54,7 @@ impl Observed {
                 more.await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), wait)
+        tokio::time::timeout(Duration::from_secs(60), wait)
             .await
             .unwrap_or_else(|_| panic!("no line with {part:?} in {:#?}", self.lines()))
     }

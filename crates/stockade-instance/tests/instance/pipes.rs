@@ -577,7 +577,7 @@ fn handlers(
 
 #[tokio::test]
 async fn handler_that_never_ends_is_aborted_after_its_connection() {
-    let short = Duration::from_millis(20);
+    let short = Duration::from_millis(500);
     let (site, mut events, is_done) = handlers(|limits| {
         (limits.concurrency, limits.wall, limits.wait_until) = (1, short, short);
         (limits.abort_grace, limits.stuck) = (short, 1);

@@ -214,7 +214,7 @@ async fn response_in_no_time_is_504_and_the_guest_is_notified() {
                 guest.respond(request.id, 200, "fine");
             }
         }),
-        |options| options.limits.wall = Duration::from_millis(30),
+        |options| options.limits.wall = Duration::from_millis(500),
     );
     let error = site.get("/never").await.unwrap_err();
     assert_eq!(error.status(), StatusCode::GATEWAY_TIMEOUT);

@@ -16,7 +16,7 @@ fn quick(min: usize, max: usize) -> Autoscale {
         requests_per_mirror: 2.0,
         stable_window: Duration::from_millis(400),
         panic_window: Duration::from_millis(60),
-        idle: Duration::from_millis(150),
+        idle: Duration::from_secs(1),
         tick: Duration::from_millis(20),
         ..Autoscale::default()
     }
@@ -58,7 +58,7 @@ async fn instance_under_load_gets_more_mirrors_and_gives_them_back() {
         }),
         |options| options.scaling = Scaling::Auto(quick(1, 3)),
     ));
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(60);
     let mut clients = Vec::new();
     for _ in 0..12 {
         let site = Arc::clone(&site);
@@ -89,13 +89,14 @@ async fn instance_that_computes_gets_more_mirrors() {
         }),
         |options| {
             options.scaling = Scaling::Auto(Autoscale {
-                cpu_percent: Some(20.0),
+                // It shares the processors with others.
+                cpu_percent: Some(3.0),
                 requests_per_mirror: 1000.0,
                 ..quick(1, 2)
             });
         },
     ));
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(60);
     while site.observed.count("scaled 1->2 cpu") == 0 && Instant::now() < until {
         assert_eq!(site.read(get("/")).await.0, 200);
     }
@@ -124,7 +125,7 @@ async fn instance_that_cannot_start_on_demand_says_so_and_tries_again_with_a_lat
         matches!(&error, FetchError::NotStarted { why, .. } if why.contains("not today")),
         "{error}"
     );
-    let until = Instant::now() + Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(60);
     while site.get("/").await.is_err() {
         assert!(Instant::now() < until);
         tokio::task::yield_now().await;

@@ -99,7 +99,7 @@ pub(crate) fn from_client(mut request: Request<Body>, upgrade: bool) -> Request<
         api_key: None,
         key: None,
         token: None,
-        cpu: None,
+        account: None,
     });
     request
 }

@@ -220,16 +220,22 @@ async fn sockets_beyond_the_limit_are_refused() {
 
 #[tokio::test]
 async fn socket_ends_with_its_mirror() {
-    let site = Site::new(guest::scripted(echo()));
-    let mut socket = open(&site).await;
-    let drained = site.instance.drain(std::time::Duration::ZERO).await;
-    assert_eq!(drained.sockets_cut, 1);
-    let last = socket.from_guest.recv().await;
-    assert!(
-        matches!(last, Some(SocketMessage::Close { code: 1001, .. })),
-        "{last:?}"
-    );
-    assert_eq!(socket.from_guest.recv().await, None);
+    for (replaced, wanted) in [(false, 1001), (true, 1012)] {
+        let site = Site::new(guest::scripted(echo()));
+        let mut socket = open(&site).await;
+        let drained = if replaced {
+            site.instance.replaced(std::time::Duration::ZERO).await
+        } else {
+            site.instance.drain(std::time::Duration::ZERO).await
+        };
+        assert_eq!(drained.sockets_cut, 1);
+        let last = socket.from_guest.recv().await;
+        assert!(
+            matches!(last, Some(SocketMessage::Close { code, .. }) if code == wanted),
+            "{last:?}"
+        );
+        assert_eq!(socket.from_guest.recv().await, None);
+    }
 }
 
 /// Connects guests to a server that echoes, unless the URL says otherwise.

@@ -149,7 +149,7 @@ async fn response_stream_that_stalls_or_fails_is_broken_off() {
                 guest.respond_stream(request.id, "[]", stream);
             }
         }),
-        |options| options.limits.stall = Duration::from_millis(30),
+        |options| options.limits.stall = Duration::from_millis(500),
     );
     let stalled = text(site.get("/stalls").await.unwrap()).await.unwrap_err();
     assert!(stalled.to_string().contains("too long"), "{stalled}");

@@ -49,7 +49,7 @@ pub(super) fn snapshot(isolate: &mut v8::Isolate, mut more: impl FnMut(&[u8]) ->
     isolate.take_heap_snapshot(|piece| piece.is_empty() || more(piece));
 }
 
-/// The same in a worker, which the kernel holds to its limit again once this is over: all memory that it took goes back.
+/// As [`snapshot`], in a worker, which the kernel holds to its limit again once this is over: all memory that it took goes back.
 pub(super) fn snapshot_in_worker(isolate: &mut v8::Isolate, more: impl FnMut(&[u8]) -> bool) {
     {
         #[cfg(all(target_os = "linux", target_env = "gnu"))]

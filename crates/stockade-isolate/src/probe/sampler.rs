@@ -307,6 +307,26 @@ impl Sampler {
         let end = (Instant::now(), CpuClock::now());
         self.hit(PROGRAM, None);
         self.passed(end, PROGRAM);
+        let nodes = self.nodes(modules);
+        // A sample of the format is what ran from then on; here it is what ran until then.
+        let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+        let times = self.samples.iter().map(|(_, time)| micros(*time));
+        let end_time = times.clone().fold(0, i64::saturating_add);
+        let profile = CpuProfile {
+            nodes,
+            start_time: 0,
+            end_time: end_time.unsigned_abs(),
+            samples: self.samples.iter().map(|(call, _)| call + 1).collect(),
+            time_deltas: std::iter::once(0)
+                .chain(times)
+                .take(self.samples.len())
+                .collect(),
+        };
+        serde_json::to_vec(&profile).map_err(|error| format!("cannot write the profile: {error}"))
+    }
+
+    /// The calls as nodes of the format, each with the lines that its samples were at.
+    fn nodes(&self, modules: &GuestModules) -> Vec<Node> {
         let mut maps: HashMap<&str, Option<SourceMap>> = HashMap::new();
         for function in &self.functions {
             (maps.entry(&function.source)).or_insert_with(|| {
@@ -328,7 +348,6 @@ impl Sampler {
                 _ => place,
             }
         };
-        // Nodes, each with the lines that its samples were at.
         let mut nodes: Vec<Node> = Vec::with_capacity(self.calls.len());
         for (id, call) in (1..).zip(&self.calls) {
             let Some(function) = self.functions.get(call.function as usize) else {
@@ -374,21 +393,7 @@ impl Sampler {
         for node in &mut nodes {
             node.position_ticks.sort_by_key(|tick| tick.line);
         }
-        // A sample of the format is what ran from then on; here it is what ran until then.
-        let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
-        let times = self.samples.iter().map(|(_, time)| micros(*time));
-        let end_time = times.clone().fold(0, i64::saturating_add);
-        let profile = CpuProfile {
-            nodes,
-            start_time: 0,
-            end_time: end_time.unsigned_abs(),
-            samples: self.samples.iter().map(|(call, _)| call + 1).collect(),
-            time_deltas: std::iter::once(0)
-                .chain(times)
-                .take(self.samples.len())
-                .collect(),
-        };
-        serde_json::to_vec(&profile).map_err(|error| format!("cannot write the profile: {error}"))
+        nodes
     }
 }
 

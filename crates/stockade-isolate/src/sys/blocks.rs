@@ -17,7 +17,7 @@ const HEADER: usize = 16;
 const MARK: u64 = 0xa5c3 << 48;
 const MARK_BITS: u64 = 0xffff << 48;
 
-/// The same, for a block of the [`pool`].
+/// What the owner's word of a block of the [`pool`] begins with.
 const POOLED: u64 = 0xa5c4 << 48;
 
 /// What stands in front of a block.

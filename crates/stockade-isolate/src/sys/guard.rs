@@ -114,6 +114,24 @@ pub(super) fn has_room(bytes: u64) -> bool {
     room
 }
 
+/// Ends the calling thread's isolate if it has no room for a block of this size in bytes, for code that cannot go on
+/// without the block. The thread stops for good where the block would be far beyond the limit.
+pub(super) fn hold_to_limit(bytes: u64) {
+    if has_room(bytes) {
+        return;
+    }
+    let Some(guard) = current() else { return };
+    let limit = guard.guest.options().limits.memory.unwrap_or(u64::MAX);
+    let held = (guard.buffers.held()).saturating_add(native(&guard));
+    if held.saturating_add(bytes) > limit.saturating_add(slack(limit).saturating_mul(4)) {
+        tracing::warn!(
+            "isolate #{} ran out of memory inside a function of Intl",
+            guard.guest.id()
+        );
+        park(guard);
+    }
+}
+
 /// How far over its limit an isolate may be for a moment: what it holds may be garbage.
 fn slack(limit: u64) -> u64 {
     (limit / 4).max(HEADROOM as u64)
@@ -168,7 +186,7 @@ fn judge(guard: &Guard, isolate: &mut v8::Isolate) -> bool {
 struct Held {
     /// In the heap, buffers and WebAssembly memory.
     engine: u64,
-    /// The same and what Rust code and ICU hold for it.
+    /// The heap and what Rust code and ICU hold for it.
     total: u64,
 }
 

@@ -9,8 +9,9 @@ use std::ffi::{c_int, c_void};
 
 use super::{blocks, guard};
 
-/// From this size on a block is refused where the isolate has no room for it. Smaller ones are not: ICU's
-/// answer to those is tested less, and the isolate ends at the next point where the engine looks.
+/// From this size on a block may be what an isolate has no room for. It is not refused then: segmenters of Chinese and
+/// Japanese, among others, use a null pointer that they were given. The isolate ends at the next point where the engine
+/// looks, and its thread stops here if one text takes far too much.
 const LARGE: usize = 1 << 20;
 
 type Allocate = unsafe extern "C" fn(*const c_void, usize) -> *mut c_void;
@@ -46,16 +47,15 @@ pub(crate) fn count_memory() {
     }
 }
 
-fn has_room(size: usize) -> bool {
-    size < LARGE || guard::has_room(size as u64)
+fn hold_to_limit(size: usize) {
+    if size >= LARGE {
+        guard::hold_to_limit(size as u64);
+    }
 }
 
 unsafe extern "C" fn allocate(_context: *const c_void, size: usize) -> *mut c_void {
-    if has_room(size) {
-        blocks::take(size)
-    } else {
-        std::ptr::null_mut()
-    }
+    hold_to_limit(size);
+    blocks::take(size)
 }
 
 unsafe extern "C" fn reallocate(
@@ -63,12 +63,9 @@ unsafe extern "C" fn reallocate(
     block: *mut c_void,
     size: usize,
 ) -> *mut c_void {
-    if has_room(size) {
-        // SAFETY: ICU passes a block that it holds, or null: rules of numbers and calendars have lists that begin so.
-        unsafe { blocks::retake(block, size) }
-    } else {
-        std::ptr::null_mut()
-    }
+    hold_to_limit(size);
+    // SAFETY: ICU passes a block that it holds, or null: rules of numbers and calendars have lists that begin so.
+    unsafe { blocks::retake(block, size) }
 }
 
 unsafe extern "C" fn free(_context: *const c_void, block: *mut c_void) {

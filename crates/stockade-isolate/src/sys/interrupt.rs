@@ -17,7 +17,7 @@ const LOOK_CPU: Duration = Duration::from_millis(25);
 const LOOK_WALL_TIME: Duration = Duration::from_millis(40);
 
 /// Characters of a function's name; a longer one is left out.
-const MAX_NAME: usize = 256;
+const MAX_FUNCTION_NAME: usize = 256;
 
 /// Frames that are searched for one of the guest's own.
 const FRAMES: usize = 16;
@@ -36,7 +36,7 @@ pub(crate) struct V8InterruptHandle {
     handle: v8::IsolateHandle,
     /// An interrupt was requested and has not been served.
     requested: AtomicBool,
-    /// Of the isolate's thread.
+    /// The CPU clock of the isolate's thread.
     clock: CpuClock,
     /// When its end was first asked for, and CPU time until then.
     ending: OnceLock<(Instant, Duration)>,
@@ -136,7 +136,7 @@ fn top_frame(isolate: &mut v8::Isolate, context: &v8::Global<v8::Context>) -> Op
         // A guest may give a function a name of any length, which V8 builds only when it is read.
         let function = frame
             .get_function_name(scope)
-            .filter(|name| name.length() <= MAX_NAME);
+            .filter(|name| name.length() <= MAX_FUNCTION_NAME);
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         Some(Place {
             function: function.map(|name| name.to_rust_string_lossy(scope)),

@@ -17,7 +17,7 @@ use stockade_supervisor::{Event, EventQueue, IsolateHandle, IsolationBackend, Su
 pub(crate) type Work = Pin<Box<dyn Future<Output = Result<(), Failed>>>>;
 
 /// Nothing takes as long as this.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Runs a test on an event loop of its own.
 pub(crate) fn run(work: Work) -> Result<(), Failed> {
@@ -105,8 +105,24 @@ impl Guest {
         Ok(guest)
     }
 
+    /// A guest with this main module and this many bytes of memory, once it has said that it is ready.
+    pub(crate) async fn start_within(code: &str, memory: u64) -> Result<Self, Failed> {
+        let within = |options: &mut IsolateOptions| options.limits.memory = Some(memory);
+        let mut guest = Self::create_with(&[("main.ts", code)], json!({}), within).await?;
+        guest.expect("serve.ready").await?;
+        Ok(guest)
+    }
+
     /// A guest with these modules.
     pub(crate) async fn create(modules: &[(&str, &str)], env: Value) -> Result<Self, Failed> {
+        Self::create_with(modules, env, |_| ()).await
+    }
+
+    async fn create_with(
+        modules: &[(&str, &str)],
+        env: Value,
+        change: impl FnOnce(&mut IsolateOptions),
+    ) -> Result<Self, Failed> {
         let backend: Arc<dyn IsolationBackend> = Arc::new(ThreadBackend::new());
         let supervisor = Supervisor::new(SandboxOptions::default(), [(Isolation::Thread, backend)]);
         let mut options = IsolateOptions {
@@ -121,6 +137,7 @@ impl Guest {
                 .modules
                 .insert((*name).to_owned(), (*code).to_owned());
         }
+        change(&mut options);
         let queue = EventQueue::new();
         let handle = supervisor.create(options, &queue).await?;
         handle.listen();

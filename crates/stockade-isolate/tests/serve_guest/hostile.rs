@@ -15,6 +15,7 @@ cases![
     constructors_of_the_runtime_are_illegal,
     malformed_message_of_the_host_ends_nothing,
     guest_reaches_no_op_and_no_control,
+    text_without_memory_for_its_words_ends_its_guest_alone,
 ];
 
 async fn replaced_prototypes_do_not_stop_the_runtime() -> Result<(), Failed> {
@@ -209,5 +210,38 @@ async fn guest_reaches_no_op_and_no_control() -> Result<(), Failed> {
         guest.fetch("/").await?.text(),
         "[[],[\"RpcPromise\",\"RpcStub\",\"RpcTarget\",\"WorkerEntrypoint\",\"env\"],true,[],0]"
     );
+    Ok(())
+}
+
+async fn text_without_memory_for_its_words_ends_its_guest_alone() -> Result<(), Failed> {
+    // Segmenters of Chinese and of sentences use what ICU gives them without a check. The lengths are a little above the limit
+    // and far above it.
+    for (language, granularity, text, length) in [
+        ("ja", "word", "\u{6f22}", 3_000_000),
+        ("en", "sentence", "Ab. ", 3_000_000),
+        ("ja", "word", "\u{6f22}", 20_000_000),
+    ] {
+        let code = format!(
+            "const first = (length) => {{
+                const segmenter = new Intl.Segmenter('{language}', {{ granularity: '{granularity}' }});
+                return segmenter.segment('{text}'.repeat(length))[Symbol.iterator]().next().value.index;
+            }};
+            const all = [];
+            export default {{ fetch(request) {{
+                if (request.url.endsWith('/short')) return new Response(first(1000));
+                while (all.length < 50) all.push(new ArrayBuffer(1 << 20));
+                for (;;) all.push(first({length}));
+            }} }}"
+        );
+        let mut guest = Guest::start_within(&code, 64 << 20).await?;
+        same!(guest.fetch("/short").await?.text(), "0");
+        guest.get(1, "/long")?;
+        match guest.next().await {
+            Err(failed) if format!("{failed:?}").contains("memoryLimitMb") => {}
+            other => return Err(format!("{other:?}").into()),
+        }
+        let mut other = Guest::start_within(&code, 64 << 20).await?;
+        same!(other.fetch("/short").await?.text(), "0");
+    }
     Ok(())
 }

@@ -27,7 +27,7 @@ pub(crate) enum Controller {
 impl Controller {
     pub(crate) const ALL: [Self; 3] = [Self::Memory, Self::Cpu, Self::Pids];
 
-    /// As the kernel calls it.
+    /// The kernel's name of the controller.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
@@ -48,7 +48,7 @@ enum Version {
 #[derive(Debug)]
 struct Place {
     version: Version,
-    /// Those of its controllers that we use.
+    /// The controllers of it that we use.
     controllers: Vec<Controller>,
     directory: PathBuf,
 }

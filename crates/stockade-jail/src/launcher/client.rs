@@ -176,7 +176,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Its process id. Another process may have it once this one has ended.
+    /// The worker's process id. Another process may have it once the worker has ended.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.pid
@@ -242,7 +242,7 @@ impl Worker {
         let Some(memory) = self.memory else {
             return Ok(0);
         };
-        let more = crate::lendable(memory);
+        let more = crate::spec::lendable(memory);
         self.set_memory(Some(memory.saturating_add(more)))?;
         Ok(more)
     }

@@ -502,8 +502,9 @@ impl Jail {
     fn exited(&mut self, id: u64, exit: Exit) {
         // What it said before it ended comes first.
         self.read_worker(id);
-        if let Some(worker) = self.workers.remove(&id) {
-            call(&worker.on_event, JailEvent::Exited(exit));
+        // Its descriptors are closed when its end is reported.
+        if let Some(on_event) = self.workers.remove(&id).map(|worker| worker.on_event) {
+            call(&on_event, JailEvent::Exited(exit));
         }
     }
 

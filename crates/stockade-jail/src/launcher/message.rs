@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::{ExitStatus, JailError, JailSpec, Layer};
 
 /// Largest packet in bytes.
-pub(crate) const MOST_BYTES: usize = 32 << 10;
+pub(crate) const MOST_PACKET_BYTES: usize = 32 << 10;
 
 /// Most descriptors in a packet: what a template hands to its clone, more than the sockets and files of a launch.
 const MOST_DESCRIPTORS: usize = 3 + crate::cgroup::MOST_DOORS;
@@ -74,9 +74,9 @@ pub(crate) fn send(
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
     let bytes = postcard::to_allocvec(message).map_err(io::Error::other)?;
-    if bytes.len() > MOST_BYTES {
+    if bytes.len() > MOST_PACKET_BYTES {
         return Err(io::Error::other(format!(
-            "a packet of {} bytes is over {MOST_BYTES}",
+            "a packet of {} bytes is over {MOST_PACKET_BYTES}",
             bytes.len()
         )));
     }
@@ -102,7 +102,7 @@ pub(crate) type Packet<T> = (T, Vec<OwnedFd>);
 /// Receives one packet without waiting; `None` when the other end is closed. Where this process may not open as many
 /// descriptors as came with the packet, it has none of them.
 pub(crate) fn receive<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<Packet<T>>> {
-    let mut bytes = vec![0; MOST_BYTES];
+    let mut bytes = vec![0; MOST_PACKET_BYTES];
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = rustix::io::retry_on_intr(|| {

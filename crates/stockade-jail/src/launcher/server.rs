@@ -4,6 +4,7 @@
 //! 1. Every process that the launcher made is reaped by it, and its cgroup removed.
 //! 2. When the control socket is closed, all workers are killed before the launcher ends.
 //! 3. It keeps nothing of a worker but its ids: descriptors of sockets are closed once handed on.
+//! 4. What a worker that has started or ended no longer needs is closed before that is reported.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -211,19 +212,23 @@ impl<'a> Server<'a> {
 
     fn answer(&mut self, request: Request, descriptors: Vec<OwnedFd>) -> io::Result<()> {
         match request {
-            Request::Launch { id, spec } => match self.launch(id, &spec, &descriptors) {
-                Ok(pid) => {
-                    let pidfd = self.workers.get(&pid).map(|worker| worker.pidfd.as_fd());
-                    message::send(
-                        self.control,
-                        &LauncherReply::Started { id, pid },
-                        &Vec::from_iter(pidfd),
-                    )
+            Request::Launch { id, spec } => {
+                let launched = self.launch(id, &spec, &descriptors);
+                drop(descriptors);
+                match launched {
+                    Ok(pid) => {
+                        let pidfd = self.workers.get(&pid).map(|worker| worker.pidfd.as_fd());
+                        message::send(
+                            self.control,
+                            &LauncherReply::Started { id, pid },
+                            &Vec::from_iter(pidfd),
+                        )
+                    }
+                    Err(error) => {
+                        message::send(self.control, &LauncherReply::Refused { id, error }, &[])
+                    }
                 }
-                Err(error) => {
-                    message::send(self.control, &LauncherReply::Refused { id, error }, &[])
-                }
-            },
+            }
             Request::SetMemory { id, memory } => {
                 let error = self.set_memory(id, memory).err();
                 message::send(self.control, &LauncherReply::MemorySet { id, error }, &[])
@@ -424,18 +429,18 @@ impl<'a> Server<'a> {
     }
 
     fn buried(&mut self, reaped: &Reaped) {
-        let Some(worker) = self.workers.remove(&reaped.pid) else {
+        let Some(Alive { id, cgroup, .. }) = self.workers.remove(&reaped.pid) else {
             self.templates.reaped(reaped.pid);
             return;
         };
         let mut oom_killed = false;
-        if let Some(cgroup) = &worker.cgroup {
+        if let Some(cgroup) = cgroup {
             oom_killed = cgroup.oom_killed();
-            self.cgroups.remove(cgroup);
+            self.cgroups.remove(&cgroup);
             self.untidy = true;
         }
         let reply = LauncherReply::Exited {
-            id: worker.id,
+            id,
             status: status(reaped.status),
             max_rss: reaped.max_rss,
             cpu: reaped.cpu,

@@ -45,7 +45,7 @@ pub(super) const NAME: &str = concat!(
 );
 
 /// Templates of all workers at the same time: each holds an engine, some 10 MB.
-const MOST: usize = 4;
+const MOST_TEMPLATES: usize = 4;
 
 /// Templates with a name of their own at the same time.
 const MOST_OWN: usize = 32;
@@ -252,7 +252,7 @@ impl Templates {
     /// Ends the template that was not used for longest, if there are as many as may be and it was not used for this
     /// time. Whether there is room.
     fn make_room(&mut self, own: bool, unused: Duration) -> bool {
-        let most = if own { MOST_OWN } else { MOST };
+        let most = if own { MOST_OWN } else { MOST_TEMPLATES };
         let of_them =
             || (self.running.iter().enumerate()).filter(|(_, one)| one.kind.own.is_some() == own);
         if of_them().count() < most {

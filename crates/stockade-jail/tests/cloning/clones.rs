@@ -163,9 +163,9 @@ fn killed(level: Level) {
     assert!(grown <= SLACK, "the launcher has grown by {grown} bytes");
 }
 
-/// Lets a process have at most this number of them.
-fn limit(pid: i32, resource: Resource, most: Option<u64>) {
-    let of = prlimit(
+/// Lets a process have at most this number of them. False if it has ended.
+fn limit(pid: i32, resource: Resource, most: Option<u64>) -> bool {
+    let limited = prlimit(
         Pid::from_raw(pid),
         resource,
         Rlimit {
@@ -173,7 +173,11 @@ fn limit(pid: i32, resource: Resource, most: Option<u64>) {
             maximum: getrlimit(resource).maximum,
         },
     );
-    of.unwrap();
+    if matches!(limited, Err(rustix::io::Errno::SRCH)) {
+        return false;
+    }
+    limited.unwrap();
+    true
 }
 
 /// Where a template cannot make a clone, or cannot say that it has, the worker is made without it, and nothing is left
@@ -187,19 +191,15 @@ fn lost(level: Level) {
     // let it receive none, the next some, and then it has none for the clone.
     for more in 0..8 {
         let template = template(level);
-        limit(template, Resource::Nofile, Some(5 + more));
+        assert!(limit(template, Resource::Nofile, Some(5 + more)));
         works_or_says_why(level);
-        // At once, or once it was noticed that it does not answer.
-        ended += usize::from(!is_alive(template));
-        if is_alive(template) {
-            limit(
-                template,
-                Resource::Nofile,
-                getrlimit(Resource::Nofile).current,
-            );
-        }
+        // It may have ended: at once, or once it was noticed that it does not answer.
+        let usual = getrlimit(Resource::Nofile).current;
+        limit(template, Resource::Nofile, usual);
         echo(level);
         held_again(before);
+        // One that was killed is dead by now: the launcher has made another worker since.
+        ended += usize::from(!is_alive(template));
     }
     assert!(ended >= 3, "only {ended} templates noticed their limit");
     if is_root() {
@@ -207,7 +207,7 @@ fn lost(level: Level) {
         return;
     }
     let template = template(level);
-    limit(template, Resource::Nproc, Some(0));
+    assert!(limit(template, Resource::Nproc, Some(0)));
     echo(level);
     eventually("the template ends", || !is_alive(template));
     held_again(before);
@@ -215,25 +215,23 @@ fn lost(level: Level) {
 
 /// Where the launcher has no descriptor left, a worker is refused with the fix, and the others go on.
 fn refused(level: Level) {
-    let other = closed(&spec(level));
     template(level);
+    eventually("nothing left of the tests before", || held().3 == 0);
+    let other = closed(&spec(level));
     let before = held();
     let launcher = launcher();
     let open = match is_root() {
         true => descriptors(launcher) as u64,
         false => 8,
     };
-    limit(launcher, Resource::Nofile, Some(open));
+    assert!(limit(launcher, Resource::Nofile, Some(open)));
     let refusal = (Launcher::get()
         .unwrap()
         .launch(&spec(level), Box::new(|_| {})))
     .unwrap_err();
     assert!(refusal.fix.contains("ulimit -n"), "{refusal}");
-    limit(
-        launcher,
-        Resource::Nofile,
-        getrlimit(Resource::Nofile).current,
-    );
+    let usual = getrlimit(Resource::Nofile).current;
+    assert!(limit(launcher, Resource::Nofile, usual));
     other.say("hello");
     assert_eq!(other.receive(), "hello\n");
     echo(level);

@@ -97,7 +97,7 @@ fn dropped(level: Level) {
     let tested = closed(&spec(level));
     drop(tested.worker);
     while !matches!(
-        tested.events.recv_timeout(Duration::from_secs(30)).unwrap(),
+        tested.events.recv_timeout(Duration::from_secs(90)).unwrap(),
         JailEvent::Exited(_)
     ) {}
 }

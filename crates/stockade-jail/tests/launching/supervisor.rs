@@ -13,7 +13,7 @@ use stockade_jail::{CgroupUse, Exit, JailEvent, JailSpec, Launcher, Level, Role,
 pub(crate) const VARIABLE: &str = "STOCKADE_TEST_SUPERVISOR";
 
 /// Longer than anything here takes.
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(90);
 
 pub(crate) const LEVELS: [Level; 2] = [Level::Process, Level::Container];
 

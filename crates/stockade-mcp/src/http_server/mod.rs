@@ -6,9 +6,10 @@
 //! development shows what it is given.
 //!
 //! Steps of a request: `admission.rs` says whose it is, `connections.rs` which connection of MCP it may use, and rmcp
-//! answers it with the sessions of `streams.rs`. `guarded.rs` is the body of the answer.
+//! answers it with the sessions of `streams.rs`, whose answers `answers.rs` keeps. `guarded.rs` is the body of the answer.
 
 mod admission;
+mod answers;
 mod connections;
 mod guarded;
 mod sockets;
@@ -72,7 +73,9 @@ pub struct HttpOptions {
 #[derive(Debug, Error)]
 pub enum HttpServerError {
     /// The address cannot be listened at.
-    #[error("cannot listen at {address}: {error}")]
+    #[error(
+        "cannot listen at {address}: {error}\n  fix: end the process that listens there, or choose another address"
+    )]
     Bind {
         /// The address.
         address: SocketAddr,

@@ -1,94 +1,33 @@
-//! The session manager of rmcp with a bound on what it keeps.
-//!
-//! A client whose connection broke can read the rest of an answer (`Last-Event-ID`). rmcp keeps each answer for this for a
-//! while, however many there are. Here an answer is dropped when its stream was read to its end, and of the streams that
-//! broke the last [`BROKEN_STREAMS`] are kept.
+//! The session manager of rmcp, whose answers are kept by `answers.rs`.
 
-use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use futures_util::Stream;
-use parking_lot::Mutex;
+use futures_util::{Stream, StreamExt};
 use rmcp::model::{ClientJsonRpcMessage, GetMeta, ServerJsonRpcMessage};
 use rmcp::transport::common::server_side_http::{ServerSseMessage, SessionId};
 use rmcp::transport::streamable_http_server::session::SessionManager;
 use rmcp::transport::streamable_http_server::session::local::{
-    LocalSessionHandle, LocalSessionManager, LocalSessionManagerError,
+    LocalSessionManager, LocalSessionManagerError, SessionError,
 };
-use tokio::sync::mpsc::Receiver;
 
-use crate::bounds::{BROKEN_STREAMS, HTTP_SESSION_END};
+use super::answers::{self, Answers};
+use crate::bounds::HTTP_SESSION_END;
 use crate::server::is_long_token;
 
 /// The sessions of rmcp.
 pub(super) struct Streams {
     inner: LocalSessionManager,
-    /// The streams that broke, the oldest first.
-    broken: Arc<Mutex<VecDeque<Answer>>>,
-}
-
-/// An answer that rmcp keeps.
-#[derive(Clone)]
-struct Answer {
-    session: LocalSessionHandle,
-    request: u64,
-}
-
-/// The stream of an answer.
-struct Delivered {
-    events: Receiver<ServerSseMessage>,
-    /// `None` when it was read to its end.
-    answer: Option<Answer>,
-    broken: Arc<Mutex<VecDeque<Answer>>>,
+    answers: Arc<Answers>,
 }
 
 impl Streams {
+    /// Must be called in a runtime of tokio.
     pub(super) fn new() -> Self {
         let mut inner = LocalSessionManager::default();
         inner.session_config.keep_alive = Some(HTTP_SESSION_END);
         Self {
             inner,
-            broken: Arc::default(),
-        }
-    }
-}
-
-impl Answer {
-    fn forget(self) {
-        tokio::spawn(async move {
-            // A session that has ended keeps nothing.
-            let _ = self.session.close_request_wise_channel(self.request).await;
-        });
-    }
-}
-
-impl Stream for Delivered {
-    type Item = ServerSseMessage;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let event = self.events.poll_recv(cx);
-        if matches!(event, Poll::Ready(None))
-            && let Some(answer) = self.answer.take()
-        {
-            answer.forget();
-        }
-        event
-    }
-}
-
-impl Drop for Delivered {
-    fn drop(&mut self) {
-        let Some(answer) = self.answer.take() else {
-            return;
-        };
-        let mut broken = self.broken.lock();
-        broken.push_back(answer);
-        let oldest = (broken.len() > BROKEN_STREAMS).then(|| broken.pop_front());
-        drop(broken);
-        if let Some(oldest) = oldest.flatten() {
-            oldest.forget();
+            answers: Answers::new(),
         }
     }
 }
@@ -126,6 +65,7 @@ impl SessionManager for Streams {
     }
 
     async fn close_session(&self, id: &SessionId) -> Result<(), Self::Error> {
+        self.answers.end(id);
         self.inner.close_session(id).await
     }
 
@@ -139,19 +79,11 @@ impl SessionManager for Streams {
         let session =
             session.ok_or_else(|| LocalSessionManagerError::SessionNotFound(id.clone()))?;
         let receiver = session.establish_request_wise_channel().await?;
-        let answer = receiver.http_request_id.map(|request| Answer {
-            session: session.clone(),
-            request,
-        });
-        let delivered = Delivered {
-            events: receiver.inner,
-            answer,
-            broken: Arc::clone(&self.broken),
-        };
-        session
-            .push_message(message, receiver.http_request_id)
-            .await?;
-        Ok(delivered)
+        let request = receiver.http_request_id;
+        let number = request.ok_or(SessionError::ChannelClosed(None))?;
+        let reading = self.answers.begin(&session, number, receiver.inner);
+        session.push_message(message, request).await?;
+        Ok(reading)
     }
 
     async fn accept_message(
@@ -174,6 +106,12 @@ impl SessionManager for Streams {
         id: &SessionId,
         last_event_id: String,
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, Self::Error> {
-        self.inner.resume(id, last_event_id).await
+        let Some((last, request)) = answers::parse(&last_event_id) else {
+            let stream = self.inner.resume(id, last_event_id).await?;
+            return Ok(stream.left_stream());
+        };
+        let reading = self.answers.resume(id, request, last);
+        let reading = reading.ok_or(SessionError::InvalidEventId)?;
+        Ok(reading.right_stream())
     }
 }

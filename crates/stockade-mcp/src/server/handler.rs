@@ -93,8 +93,8 @@ impl Handler {
         let client = self.client(context);
         let place = server.turns.enter(client.clone())?;
         server.upstreams.settled().await;
-        // What the run and the client have between them. The run ends with the key of its tenant.
-        let cancel = client.tenant.ended.child_token();
+        // What the run and the client have between them. The run ends with its client.
+        let cancel = place.ended.clone();
         let (console, lines) = mpsc::channel(WAITING_LINES);
         let (ask, questions) = mpsc::channel(QUESTIONS_PER_RUN);
         let tools = RunTools::new(

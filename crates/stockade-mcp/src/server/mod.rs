@@ -132,9 +132,10 @@ impl McpServer {
         self.sessions.end(is_one);
     }
 
-    /// Ends the sessions of a connection of MCP, which has ended.
+    /// Ends the runs and the sessions of a connection of MCP, which has ended.
     pub(crate) fn end_client(&self, tenant: &Arc<Tenant>, connection: &str) {
         let client = Client::new(tenant, Some(connection));
+        self.turns.end(&client);
         self.sessions.end(|of| of.name == client.name);
     }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::tenant::{Client, Share};
 
@@ -59,6 +60,8 @@ struct TenantRuns {
     waiting: HashMap<Arc<str>, VecDeque<Waiter>>,
     /// Clients with runs that wait, the next one first.
     order: VecDeque<Arc<str>>,
+    /// What ends each run, by the number of its place, with its client.
+    ends: HashMap<u64, (Arc<str>, CancellationToken)>,
 }
 
 struct Waiter {
@@ -70,6 +73,9 @@ struct Waiter {
 pub(super) struct Place {
     turns: Turns,
     client: Client,
+    number: u64,
+    /// Cancelled when the run is to end, because its client or its tenant has.
+    pub(super) ended: CancellationToken,
 }
 
 /// The permit of a run whose code runs.
@@ -123,16 +129,35 @@ impl Turns {
             return full(all, "");
         }
         state.places += 1;
-        state
-            .tenants
-            .entry(Arc::clone(&client.tenant.name))
-            .or_default()
-            .places += 1;
+        let number = state.next;
+        state.next += 1;
+        let ended = client.tenant.ended.child_token();
+        let name = Arc::clone(&client.tenant.name);
+        let tenant = state.tenants.entry(name).or_default();
+        tenant.places += 1;
+        let end = (Arc::clone(&client.name), ended.clone());
+        tenant.ends.insert(number, end);
         drop(state);
         Ok(Place {
             turns: self.clone(),
             client,
+            number,
+            ended,
         })
+    }
+
+    /// Ends the runs of a client.
+    pub(super) fn end(&self, client: &Client) {
+        let state = self.0.state.lock();
+        let Some(tenant) = state.tenants.get(&client.tenant.name) else {
+            return;
+        };
+        let of_client = |(of, _): &&(Arc<str>, _)| *of == client.name;
+        let ends: Vec<_> = tenant.ends.values().filter(of_client).cloned().collect();
+        drop(state);
+        for (_, end) in ends {
+            end.cancel();
+        }
     }
 
     /// Gives turns to runs that wait, as long as there are any for them.
@@ -247,6 +272,7 @@ impl Drop for Place {
         state.places = state.places.saturating_sub(1);
         if let Some(tenant) = state.tenants.get_mut(name) {
             tenant.places = tenant.places.saturating_sub(1);
+            tenant.ends.remove(&self.number);
         }
         state.forget(name);
     }
@@ -340,6 +366,20 @@ mod tests {
         assert_eq!(order.await, ["t a", "t b", "t a", "t b", "t a"]);
         let state = turns.0.state.lock();
         assert!(state.tenants.is_empty() && state.order.is_empty() && state.places == 0);
+    }
+
+    #[tokio::test]
+    async fn client_that_ends_has_its_runs_ended_and_no_others() {
+        let turns = turns(1, None);
+        let [ends, stays, other] = [("t", "a"), ("t", "b"), ("u", "a")].map(|(tenant, name)| {
+            let client = client(tenant, name);
+            turns.enter(client).unwrap()
+        });
+        turns.end(&client("t", "a"));
+        let ended = [&ends, &stays, &other].map(|place| place.ended.is_cancelled());
+        assert_eq!(ended, [true, false, false]);
+        drop((ends, stays, other));
+        assert!(turns.0.state.lock().tenants.is_empty());
     }
 
     #[tokio::test]

@@ -7,13 +7,18 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use stockade_mcp::{
     ConsoleLine, Job, McpConfig, McpOptions, McpServer, RunOutcome, Runner, Session, Share,
     ToolName,
 };
+use tokio_util::sync::CancellationToken;
 
-/// Makes the calls that the code lists: `[["server", "tool", input], …]`. The code `wait` waits until the run is cancelled.
+/// The codes that wait, or have, and what cancels them.
+pub(crate) static WAITING: Mutex<Vec<(String, CancellationToken)>> = Mutex::new(Vec::new());
+
+/// Makes the calls that the code lists: `[["server", "tool", input], …]`. Code that begins with `wait` waits until the run is cancelled.
 #[derive(Clone)]
 pub(crate) struct Calls;
 
@@ -24,7 +29,8 @@ async fn run(job: Job) -> RunOutcome {
     });
     let mut outcome = RunOutcome::default();
     let made = match &*job.code {
-        "wait" => {
+        code if code.starts_with("wait") => {
+            WAITING.lock().push((code.to_owned(), job.cancel.clone()));
             let _ = tokio::time::timeout(job.timeout, job.cancel.cancelled()).await;
             None
         }

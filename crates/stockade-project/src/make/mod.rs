@@ -43,7 +43,7 @@ const MAX_WATCHED: usize = 5000;
 const KEPT_BUNDLES: usize = 4;
 
 /// Folders in folders that are watched.
-const MAX_DEPTH: usize = 8;
+const MAX_WATCHED_DEPTH: usize = 8;
 
 /// How a development server differs from one that is configured.
 #[derive(Debug, Clone)]
@@ -455,7 +455,7 @@ impl Project {
                 };
                 let skipped = name.starts_with('.') || name == "node_modules";
                 // Links are not followed: they may lead in a circle.
-                if kind.is_dir() && !skipped && depth < MAX_DEPTH {
+                if kind.is_dir() && !skipped && depth < MAX_WATCHED_DEPTH {
                     folders.push((entry.path(), depth + 1));
                 } else if kind.is_file() && !skipped && is_imported(&entry.path()) {
                     found.push(entry.path());

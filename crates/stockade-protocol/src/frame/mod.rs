@@ -57,7 +57,7 @@ pub enum ToWorker {
     Probe {
         /// Which.
         isolate: u32,
-        /// Of the probe.
+        /// The number of the probe.
         id: ProbeId,
         /// What to do.
         order: ProbeOrder,
@@ -66,7 +66,7 @@ pub enum ToWorker {
     Debug {
         /// Which.
         isolate: u32,
-        /// Of the debugger's session.
+        /// The number of the debugger's session.
         id: ProbeId,
         /// In the DevTools protocol; at most [`MAX_DEBUG_BYTES`](crate::bounds::MAX_DEBUG_BYTES).
         text: String,
@@ -85,7 +85,7 @@ pub enum FromWorker {
         /// Why it was not started.
         problem: Option<StartFailure>,
     },
-    /// Of one isolate.
+    /// A message of one isolate.
     Message {
         /// Which.
         isolate: u32,
@@ -128,9 +128,9 @@ pub enum FromWorker {
     },
     /// What a probe comes to.
     Found {
-        /// Of which isolate.
+        /// The number of the isolate.
         isolate: u32,
-        /// Of the probe.
+        /// The number of the probe.
         id: ProbeId,
         /// A piece of it, or its end.
         finding: Finding,

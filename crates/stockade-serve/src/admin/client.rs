@@ -73,13 +73,22 @@ pub struct AdminResponse {
     response: Response<Incoming>,
 }
 
+fn no_server(path: &str, source: &io::Error) -> String {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            "the socket {path} is for the user of the server and for root\n  fix: run the command as one of them"
+        ),
+        _ => format!(
+            "no server listens on {path} ({source})\n  fix: start `stockade serve`, or name its socket with --control"
+        ),
+    }
+}
+
 /// Why a request was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
-    /// Nobody listens.
-    #[error(
-        "no server listens on {path} ({source})\n  fix: start `stockade serve`, or name its socket with --control"
-    )]
+    /// Nobody listens, or not for this user.
+    #[error("{}", no_server(.path, .source))]
     NoServer {
         /// Where.
         path: String,

@@ -35,7 +35,7 @@ pub(crate) struct Deploy {
 pub(crate) enum DeployChange {
     /// These.
     Traffic { shares: Vec<Share>, sticky: Sticky },
-    /// Those before.
+    /// The versions before.
     Back,
     /// This one alone.
     BackTo(VersionRef),

@@ -10,6 +10,7 @@ use http::request::Parts;
 use serde::Serialize;
 use serde::de::value::{self, MapDeserializer};
 use serde::de::{DeserializeOwned, Deserializer, Error as _, IntoDeserializer, Visitor};
+use stockade_limits::without_value;
 
 use super::problem::ApiError;
 
@@ -32,7 +33,11 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
         let reading = axum::Json::from_request(request, state);
         match tokio::time::timeout(BODY_TIMEOUT, reading).await {
             Ok(Ok(axum::Json(value))) => Ok(Self(value)),
-            Ok(Err(rejection)) => Err(ApiError::new(rejection.status(), rejection.body_text())),
+            // Keys and configurations come this way.
+            Ok(Err(rejection)) => {
+                let text = without_value(&rejection.body_text());
+                Err(ApiError::new(rejection.status(), text))
+            }
             Err(_) => Err(ApiError::new(
                 StatusCode::REQUEST_TIMEOUT,
                 "the body of the request did not arrive in time",

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Of seconds since 1970. `None` after the year 9999, for which there is no such text.
+/// A time in seconds since 1970 as RFC 3339 writes it. `None` after the year 9999, for which there is no such text.
 pub(crate) fn rfc3339(seconds: u64) -> Option<String> {
     if seconds >= 253_402_300_800 {
         return None;

@@ -22,13 +22,16 @@ const FORMAT: u64 = 1;
 /// Bytes of the first and of the last file that are read.
 const MOST_TEXT: u64 = 256 << 20;
 
+/// What is said of bytes that are something else.
+const NO_ARCHIVE: &str = "it is empty, or not a tar archive";
+
 /// Characters of a path.
 const MOST_PATH: usize = 1024;
 
 /// The first file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct About {
-    /// Of the archive.
+    /// The format of the archive.
     format: u64,
     /// The version of Stockade that made it.
     stockade: String,
@@ -116,7 +119,11 @@ pub(super) fn read(
     let mut found = BTreeMap::new();
     let mut sums = None;
     for entry in archive.entries().map_err(unreadable)? {
-        let mut entry = entry.map_err(unreadable)?;
+        let mut entry = entry.map_err(|error| match about {
+            // What the reader says of bytes that are not an archive is about the format's fields.
+            None if is_of_format(&error) => BackupError::damaged("the archive", &NO_ARCHIVE),
+            _ => unreadable(error),
+        })?;
         let path = path_of(&entry)?;
         if sums.is_some() {
             return Err(BackupError::damaged(&path, &"it comes after the digests"));
@@ -141,8 +148,7 @@ pub(super) fn read(
             return Err(BackupError::damaged(&path, &"it is there twice"));
         }
     }
-    let about = about
-        .ok_or_else(|| BackupError::damaged("the archive", &"it is empty, or not a tar archive"))?;
+    let about = about.ok_or_else(|| BackupError::damaged("the archive", &NO_ARCHIVE))?;
     let sums = sums.ok_or_else(|| {
         BackupError::damaged(
             "the archive",
@@ -214,6 +220,15 @@ fn path_of<R: Read>(entry: &tar::Entry<'_, R>) -> Result<String, BackupError> {
         ));
     }
     Ok(path)
+}
+
+/// Whether the reader of archives says it, and not the system.
+fn is_of_format(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
+    matches!(
+        error.kind(),
+        InvalidData | InvalidInput | Other | UnexpectedEof
+    )
 }
 
 fn text(from: &mut impl Read) -> Result<String, BackupError> {

@@ -78,7 +78,7 @@ pub enum BackupError {
         "the backup has the format {found}, and this version reads {known}\n  fix: use the version of Stockade that made it, or a later one"
     )]
     Newer {
-        /// Of the archive.
+        /// The format of the archive.
         found: u64,
         /// The latest that is known.
         known: u64,

@@ -49,9 +49,7 @@ pub fn back_up(config: &Config, named: &Path, to: Option<&Path>) -> Result<Backe
         // One database after the other has its copy next to the state.
         let scratch = Locked::open(&config.state.with_file_name(".stockade-backup.db"))?;
         check_room(&scratch.path, &stores, false)?;
-        let copied = write(io::stdout().lock(), &stores, &scratch);
-        scratch.remove();
-        let (mut written, copied) = copied?;
+        let (mut written, copied) = write(io::stdout().lock(), &stores, &scratch)?;
         let standard = Path::new("standard output");
         written
             .flush()
@@ -59,31 +57,25 @@ pub fn back_up(config: &Config, named: &Path, to: Option<&Path>) -> Result<Backe
         return Ok(copied);
     };
     let to = std::path::absolute(to).map_err(BackupError::file(to, "finding it"))?;
-    let part = Locked::open(&sibling(&to, ".part"))?;
+    let mut part = Locked::open(&sibling(&to, ".part"))?;
     let scratch = Locked::open(&sibling(&to, ".part-db"))?;
     check_room(&scratch.path, &stores, true)?;
     let paced = Paced {
         file: &part.file,
         unwritten: 0,
     };
-    let copied = write(BufWriter::with_capacity(1 << 20, paced), &stores, &scratch);
-    scratch.remove();
-    let finished = copied.and_then(|(written, copied)| {
-        let failed = |error| BackupError::file(&part.path, "writing it")(error);
-        written
-            .into_inner()
-            .map_err(|error| failed(error.into_error()))?
-            .file
-            .sync_all()
-            .map_err(failed)?;
-        fs::rename(&part.path, &to).map_err(BackupError::file(&to, "putting it into its place"))?;
-        sync_folder_of(&to)?;
-        Ok(copied)
-    });
-    if finished.is_err() {
-        part.remove();
-    }
-    finished
+    let (written, copied) = write(BufWriter::with_capacity(1 << 20, paced), &stores, &scratch)?;
+    let failed = |error| BackupError::file(&part.path, "writing it")(error);
+    written
+        .into_inner()
+        .map_err(|error| failed(error.into_error()))?
+        .file
+        .sync_all()
+        .map_err(failed)?;
+    fs::rename(&part.path, &to).map_err(BackupError::file(&to, "putting it into its place"))?;
+    part.renamed = true;
+    sync_folder_of(&to)?;
+    Ok(copied)
 }
 
 /// Makes the names in the folder of a file durable.
@@ -94,10 +86,13 @@ pub(super) fn sync_folder_of(path: &Path) -> Result<(), BackupError> {
         .map_err(BackupError::file(folder, "making its names durable"))
 }
 
-/// An empty file that only this process writes, until it is dropped. What a process that was killed left in it is gone.
+/// A file that is empty at first and that only this process writes, and that is removed when it is dropped. What a process that was
+/// killed left in it is gone.
 struct Locked {
     path: PathBuf,
     file: File,
+    /// Has another name, and stays.
+    renamed: bool,
 }
 
 impl Locked {
@@ -124,12 +119,17 @@ impl Locked {
         Ok(Self {
             path: path.to_owned(),
             file,
+            renamed: false,
         })
     }
+}
 
-    fn remove(&self) {
-        // The next one would begin with it.
-        let _ = fs::remove_file(&self.path);
+impl Drop for Locked {
+    fn drop(&mut self) {
+        if !self.renamed {
+            // The next one would begin with it.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -273,4 +273,26 @@ fn list(root: &Path, folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Back
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_of_a_backup_that_failed_is_removed_and_one_with_its_own_name_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("backup.tar.part");
+        drop(Locked::open(&path).unwrap());
+        assert!(!path.exists());
+        let mut part = Locked::open(&path).unwrap();
+        let whole = folder.path().join("backup.tar");
+        fs::rename(&path, &whole).unwrap();
+        part.renamed = true;
+        // Another backup has begun meanwhile.
+        let another = Locked::open(&path).unwrap();
+        drop(part);
+        assert!(whole.exists() && path.exists());
+        drop(another);
+    }
 }

@@ -25,10 +25,10 @@ const MAX_FILES: usize = 1000;
 const MAX_PATH: usize = 512;
 
 /// Bytes of a name in a path (NAME_MAX, limits.h).
-const MAX_NAME: usize = 255;
+const MAX_NAME_BYTES: usize = 255;
 
 /// Folders on the way to a file.
-const MAX_DEPTH: usize = 32;
+const MAX_PATH_FOLDERS: usize = 32;
 
 /// Files by their paths, which are relative, with slashes, and have no way up.
 #[derive(Debug, PartialEq, Eq)]
@@ -303,14 +303,14 @@ fn check_path(path: &str) -> Result<(), &'static str> {
     if path.contains(|c: char| c.is_control() || c == '\\' || c == '\u{fffd}') {
         return Err("has a backslash, a control character, or a byte that is not UTF-8");
     }
-    if path.split('/').count() > MAX_DEPTH {
+    if path.split('/').count() > MAX_PATH_FOLDERS {
         return Err("has more than 32 folders");
     }
     for name in path.split('/') {
         match name {
             "" => return Err("is absolute, or has an empty name in it"),
             "." | ".." => return Err("has a way to another folder in it"),
-            name if name.len() > MAX_NAME => return Err("has a name of more than 255 bytes"),
+            name if name.len() > MAX_NAME_BYTES => return Err("has a name of more than 255 bytes"),
             _ => {}
         }
     }

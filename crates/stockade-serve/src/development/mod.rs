@@ -1,5 +1,5 @@
-//! What `stockade dev` adds to the server: a configuration that is made instead of read, pages for errors, and
-//! pages that load again when the code changed.
+//! What `stockade dev` adds to the server: a configuration that is made instead of read, pages for errors, pages that
+//! load again when the code changed, and runs of `scheduled` at request.
 //!
 //! Invariants:
 //! 1. A server without [`ServeOptions::development`](crate::ServeOptions::development) has none of it: what a client
@@ -9,6 +9,7 @@
 //!    packages can name other files, of code in the project, and of no other.
 
 mod page;
+mod scheduled;
 mod status;
 
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ use stockade_config::Loaded;
 use stockade_http::{Body, BoxError, full_body};
 use stockade_instance::FetchError;
 
+pub(crate) use scheduled::{Wanted, asks_for_run, not_found};
 pub use status::DevelopmentStatus;
 
 /// Paths below it belong to the server, and no site answers them.
@@ -78,12 +80,12 @@ pub(crate) fn before_site(
             "text/javascript; charset=utf-8",
             LIVE_SCRIPT,
         ),
-        Some(_) => own(
+        Some(_) if !asks_for_run(request.uri()) => own(
             StatusCode::NOT_FOUND,
             "text/plain; charset=utf-8",
             "404 Not Found\n",
         ),
-        None => match status.blocked() {
+        _ => match status.blocked() {
             Some(problem) => shown(asked, StatusCode::INTERNAL_SERVER_ERROR, &|html| {
                 page::of_problem(&problem, html)
             }),

@@ -33,7 +33,7 @@ pub(super) struct State {
 }
 
 impl State {
-    /// As an event for browsers. JSON has no line break in it.
+    /// The status as an event for browsers. JSON has no line break in it.
     pub(super) fn event(&self) -> String {
         let data = serde_json::json!({
             "version": format!("{}-{}", self.started, self.reloads),

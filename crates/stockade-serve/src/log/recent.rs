@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! 1. A thread that logs a line never waits for those who look on: they read from one ring, each at its own speed.
-//! 2. The ring has at most [`MOST_LINES`] lines and [`MOST_BYTES`] bytes. A reader that is too slow for it receives the number
+//! 2. The ring has at most [`MOST_LINES`] lines and [`MOST_RECENT_BYTES`] bytes. A reader that is too slow for it receives the number
 //!    of lines that were missed.
 
 use std::collections::VecDeque;
@@ -17,7 +17,7 @@ use tracing::Level;
 const MOST_LINES: usize = 4096;
 
 /// Bytes of lines that are kept.
-const MOST_BYTES: usize = 4 << 20;
+const MOST_RECENT_BYTES: usize = 4 << 20;
 
 /// Lines that are given at a time.
 const MOST_AT_A_TIME: usize = 256;
@@ -67,7 +67,7 @@ impl Recent {
             event,
             json,
         }));
-        while ring.lines.len() > MOST_LINES || ring.bytes > MOST_BYTES {
+        while ring.lines.len() > MOST_LINES || ring.bytes > MOST_RECENT_BYTES {
             let Some(gone) = ring.lines.pop_front() else {
                 break;
             };
@@ -200,11 +200,11 @@ mod tests {
     fn ring_is_bounded_by_bytes_too() {
         let recent = Recent::default();
         for _ in 0..10 {
-            add(&recent, &"x".repeat(MOST_BYTES / 3));
+            add(&recent, &"x".repeat(MOST_RECENT_BYTES / 3));
         }
         let ring = recent.0.ring.lock();
         assert!(
-            ring.bytes <= MOST_BYTES && ring.lines.len() == 3,
+            ring.bytes <= MOST_RECENT_BYTES && ring.lines.len() == 3,
             "{}",
             ring.lines.len()
         );

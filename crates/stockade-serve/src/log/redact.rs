@@ -22,7 +22,7 @@ const HEADERS: [&str; 4] = [
 ];
 
 impl Redaction {
-    /// These names of headers and these names in queries.
+    /// Redacts the values of these headers, and of these names in queries.
     pub(crate) fn new<'a>(
         headers: impl IntoIterator<Item = &'a str>,
         query: impl IntoIterator<Item = &'a str>,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::AtomicU64;
 use std::time::SystemTime;
 
+use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
 use prometheus_client::metrics::counter::Counter;
@@ -27,7 +28,15 @@ pub(crate) struct Process {
     reloads: Family<ReloadResult, Counter>,
     last_reload_successful: Gauge,
     last_reload: Gauge<f64, AtomicU64>,
+    refused: Mutex<Option<RefusedReload>>,
     draining: Gauge,
+}
+
+/// A reload after which the configuration before it stayed in use.
+#[derive(Clone)]
+pub(crate) struct RefusedReload {
+    pub(crate) at: SystemTime,
+    pub(crate) why: String,
 }
 
 impl Process {
@@ -37,6 +46,7 @@ impl Process {
             reloads: Family::default(),
             last_reload_successful: Gauge::default(),
             last_reload: Gauge::default(),
+            refused: Mutex::default(),
             draining: Gauge::default(),
         };
         drop(process.reloads.get_or_create(&DONE));
@@ -72,12 +82,22 @@ impl Process {
         process
     }
 
-    /// Counts a reload.
-    pub(crate) fn reloaded(&self, done: bool) {
-        let result = if done { DONE } else { REFUSED };
+    /// Counts a reload, and keeps why it was refused.
+    pub(crate) fn reloaded(&self, outcome: Result<(), &str>) {
+        let at = SystemTime::now();
+        let result = if outcome.is_ok() { DONE } else { REFUSED };
         self.reloads.get_or_create(&result).inc();
-        self.last_reload_successful.set(done.into());
-        self.last_reload.set(unix(SystemTime::now()));
+        self.last_reload_successful.set(outcome.is_ok().into());
+        self.last_reload.set(unix(at));
+        *self.refused.lock() = outcome.err().map(|why| RefusedReload {
+            at,
+            why: why.to_owned(),
+        });
+    }
+
+    /// The last reload, if it was refused.
+    pub(crate) fn refused_reload(&self) -> Option<RefusedReload> {
+        self.refused.lock().clone()
     }
 
     /// The server takes no more connections from now on.

@@ -6,7 +6,7 @@ use std::time::Duration;
 #[derive(Default)]
 pub(super) struct Totals {
     pub(super) requests: u64,
-    /// Those with a status of 500 or more.
+    /// Requests with a status of 500 or more.
     pub(super) errors: u64,
     pub(super) cpu: Duration,
     /// Ends of mirrors that an operator wants to know of, by reason.
@@ -18,11 +18,11 @@ pub(super) struct Totals {
 pub(crate) struct Sample {
     /// Requests that were answered.
     pub(crate) requests: u64,
-    /// Those of them with a status of 500 or more.
+    /// Requests with a status of 500 or more.
     pub(crate) errors: u64,
     /// The duration that half of the requests did not exceed, in milliseconds; none without requests.
     pub(crate) p50: Option<f64>,
-    /// The same of 99 of a hundred.
+    /// The duration that 99 of a hundred requests did not exceed, in milliseconds; none without requests.
     pub(crate) p99: Option<f64>,
     /// CPU time of all mirrors.
     pub(crate) cpu: Duration,

@@ -66,7 +66,7 @@ macro_rules! site_metrics {
             $(pub(crate) $field: <$family as SiteFamily>::Series,)*
             /// Durations of requests since the history last looked.
             pub(super) latencies: Latencies,
-            /// Of all instances of the site: what is logged of a mirror, and asked of it by its number, is of one mirror.
+            /// The numbers of the mirrors of all instances of the site: each is of one mirror.
             pub(crate) mirror_numbers: MirrorNumbers,
             instances: Mutex<Instances>,
         }
@@ -343,7 +343,7 @@ impl SiteMetrics {
         self.instances.lock().running.push((number, instance));
     }
 
-    /// That instance has ended; its CPU time stays counted.
+    /// The instance with this number has ended; its CPU time stays counted.
     pub(crate) fn ended(&self, number: u64) {
         let mut instances = self.instances.lock();
         let mut running = instances.running.iter();
@@ -353,7 +353,7 @@ impl SiteMetrics {
         }
     }
 
-    /// Of all instances that run, added up; CPU time since the site's first instance.
+    /// The usage of all instances that run, added up; CPU time since the site's first instance.
     fn stats(&self) -> InstanceStats {
         let instances = self.instances.lock();
         let mut all = InstanceStats {

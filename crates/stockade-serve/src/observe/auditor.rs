@@ -126,7 +126,7 @@ impl Auditor {
         self.of_refused(instance, reason, record, fill);
     }
 
-    /// The same of a client of the admin API.
+    /// Records that a client of the admin API was refused, once a second for each reason.
     pub(crate) fn of_admin_client(
         &self,
         reason: &'static str,
@@ -187,7 +187,7 @@ impl Auditor {
         open.log.record(record);
     }
 
-    /// The same for what was not refused, where that is recorded.
+    /// Records what a guest did that was not refused, where that is recorded.
     pub(crate) fn of_use(
         &self,
         event: &str,

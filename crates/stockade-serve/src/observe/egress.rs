@@ -8,7 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use stockade_broker::{Action, Audit, LogAudit, Moved, Outcome, Reason, Refusal, Usage};
-use stockade_http::cpu_in_charge;
+use stockade_http::account_in_charge;
 use stockade_usage::Counts;
 use strum::VariantNames;
 
@@ -100,7 +100,7 @@ impl EgressMetrics {
 
 impl Audit for EgressMetrics {
     fn refused(&self, refusal: &Refusal) {
-        if let Some(account) = cpu_in_charge() {
+        if let Some(account) = account_in_charge() {
             account.refused();
         }
         let refused = Refused {

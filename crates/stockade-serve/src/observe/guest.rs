@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use stockade_config as config;
+use stockade_http::Used;
 use stockade_instance::{
-    CronOutcome, FetchError, MirrorEnd, MirrorEndReason, Observer, Refusal, ScaleCause, Used,
+    CronOutcome, FetchError, MirrorEnd, MirrorEndReason, Observer, Refusal, ScaleCause,
 };
 use stockade_limits::{Fresh, LineLimiter};
 use stockade_protocol::{ConsoleLevel, GuestError, harmless};
@@ -31,7 +32,7 @@ pub(crate) struct SiteObserver {
     metrics: Arc<SiteMetrics>,
     logs: Arc<Logs>,
     wx_audit: bool,
-    /// Of the lines about mirrors that start and end as they should.
+    /// The level of lines about mirrors that start and end as they should.
     usual: Level,
     console: Mutex<LineLimiter>,
     errors: Mutex<LineLimiter>,

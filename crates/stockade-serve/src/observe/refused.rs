@@ -1,6 +1,6 @@
 //! What guests were refused of the network and of folders lately, for operators.
 //!
-//! Invariant: a guest takes a bounded part of the memory: [`MOST`] entries of its instance, each with at most
+//! Invariant: a guest takes a bounded part of the memory: [`MOST_REFUSALS`] entries of its instance, each with at most
 //! [`TARGET_BYTES`] of what it named. The same refusal again is counted in its entry; a new one takes the place of the one
 //! that was repeated the longest time ago.
 
@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use stockade_broker::Refusal;
 
 /// Different refusals of one instance that are kept.
-const MOST: usize = 64;
+const MOST_REFUSALS: usize = 64;
 
 /// Bytes of a target that are kept.
 const TARGET_BYTES: usize = 512;
@@ -47,7 +47,7 @@ impl RefusedLately {
             entry.last = now;
             return;
         }
-        if entries.len() >= MOST
+        if entries.len() >= MOST_REFUSALS
             && let Some((oldest, _)) =
                 (entries.iter().enumerate()).min_by_key(|(_, entry)| entry.last)
         {
@@ -64,7 +64,7 @@ impl RefusedLately {
         });
     }
 
-    /// Those of an instance, the latest first.
+    /// The refusals of an instance, the latest first.
     pub(crate) fn of(&self, instance: &str) -> Vec<Refused> {
         let mut entries = self.0.lock().get(instance).cloned().unwrap_or_default();
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.last));
@@ -128,7 +128,7 @@ mod tests {
             refused.add(&refusal(&target), start + Duration::from_secs(number));
         }
         let entries = refused.of("shop");
-        assert_eq!(entries.len(), MOST);
+        assert_eq!(entries.len(), MOST_REFUSALS);
         assert!(entries[0].refusal.target.starts_with("http://999."));
         assert!(
             entries

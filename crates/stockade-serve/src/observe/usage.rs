@@ -12,7 +12,7 @@ use stockade_broker::{Action, Usage};
 use stockade_capability::Note;
 use stockade_gateway::{AccessRecord, Outcome};
 use stockade_grants::{CallOutcome, CallRecord};
-use stockade_instance::Used;
+use stockade_http::Used;
 use stockade_usage::{Counts, Ledger, Total, shown};
 
 use super::Logs;
@@ -48,7 +48,7 @@ impl UsageRecorder {
     }
 }
 
-/// Of a request of a client, at its end.
+/// What a request of a client counts, at its end.
 pub(crate) fn of_request(record: &AccessRecord) -> Counts {
     let (bytes_in, bytes_out) = record.unreported;
     let failed = record.status.is_server_error()
@@ -62,7 +62,7 @@ pub(crate) fn of_request(record: &AccessRecord) -> Counts {
     }
 }
 
-/// Of a mirror.
+/// What a mirror counts.
 pub(crate) fn of_mirror(used: &Used) -> Counts {
     Counts {
         cpu_ns: u64::try_from(used.cpu.as_nanos()).unwrap_or(u64::MAX),
@@ -71,7 +71,7 @@ pub(crate) fn of_mirror(used: &Used) -> Counts {
     }
 }
 
-/// Of an outbound request, WebSocket or connection, at its end. Folders are on this machine.
+/// What an outbound request, WebSocket or connection counts, at its end. Folders are on this machine and count nothing.
 pub(crate) fn of_egress(usage: &Usage) -> Option<Counts> {
     let (egress_sent, egress_received) = usage.unreported;
     (usage.action != Action::File).then(|| Counts {
@@ -82,7 +82,7 @@ pub(crate) fn of_egress(usage: &Usage) -> Option<Counts> {
     })
 }
 
-/// Of an operation on the shared state.
+/// What an operation on the shared state counts.
 pub(crate) fn of_state(state_sent: u64, state_received: u64) -> Counts {
     Counts {
         state_operations: 1,
@@ -92,7 +92,7 @@ pub(crate) fn of_state(state_sent: u64, state_received: u64) -> Counts {
     }
 }
 
-/// Of a call of a grant, at its end.
+/// What a call of a grant counts, at its end.
 pub(crate) fn of_call(record: &CallRecord<'_>) -> Counts {
     let note = |wanted: &str| {
         let mut notes = record.notes.iter();

@@ -245,7 +245,10 @@ pub(crate) fn rate_limits(
     // Keys may have limits of their own.
     let needed = !rules.is_empty() || accepts_keys(site);
     let prefix = config.limits.ipv6_prefix;
-    needed.then(|| gateway::RouteLimits::new(Arc::clone(counters), prefix, rules))
+    needed.then(|| {
+        let limits = gateway::RouteLimits::new(Arc::clone(counters), prefix, rules);
+        limits.showing(site.rate_limit_headers)
+    })
 }
 
 /// Whether a site accepts API keys.

@@ -121,6 +121,10 @@ pub(super) fn development(running: &Running, gateway: &Gateway, path: &Path, say
             url.host
         ));
     }
+    let mut sites = running.config.instances.values();
+    if sites.any(|site| !site.crons.is_empty()) {
+        say("  `crons` run at their times, and when /.stockade/dev/scheduled is requested");
+    }
 }
 
 /// The address at which a listener is reached from this machine.

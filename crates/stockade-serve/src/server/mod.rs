@@ -10,6 +10,7 @@ mod code;
 mod deploy;
 mod health;
 mod moment;
+mod parts;
 mod run;
 mod service_manager;
 mod watch;

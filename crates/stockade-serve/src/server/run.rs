@@ -4,56 +4,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use arc_swap::ArcSwap;
-use prometheus_client::registry::Registry;
 use stockade_audit::Record;
 use stockade_config::{Config, Loaded};
-use stockade_gateway::{Gateway, InheritedSockets};
-use stockade_grants::Grants;
-use stockade_limits::{IsolateOptions, Isolation, SandboxOptions};
 use stockade_state::Store;
-use stockade_supervisor::Supervisor;
-use stockade_trace::TraceCounts;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::code;
-use super::health::Health;
-use super::moment::Moment;
 use super::watch::Watch;
 use super::{ServeOptions, Server, announce, service_manager};
-use crate::admin::{
-    self, Admin, AdminTarget, Command, Commands, Configure, ConfigureError, Configured,
-};
-use crate::brokers::Brokers;
+use crate::admin::{self, Command, Commands, Configure, ConfigureError, Configured};
 use crate::config_file::{ConfigFile, version_of};
 use crate::control::Control;
-use crate::deployments::{DeploymentStore, OpenDeployments};
+use crate::deployments::DeploymentStore;
 use crate::development::Made;
-use crate::directory::Directory;
 use crate::error::ServeError;
-use crate::keys::OpenKeys;
-use crate::log::Log;
-use crate::metrics::{History, Metrics, Process, SiteTable};
-use crate::observe::{
-    Auditor, EgressMetrics, GatewayMetrics, GatewayObserver, GrantMetrics, HandleGauges, Logs,
-    RefusedLately, UsageCollector, UsageRecorder,
-};
 use crate::plan;
-use crate::previews::Previews;
-use crate::receipts::ReceiptWriter;
-use crate::running::{Running, Snapshot};
-use crate::services::CurrentTracing;
-use crate::site::{Site, SiteContext};
-use crate::subsystem::{
-    self, AdminListener, Auditing, Certificates, Change, Counting, Drains, KeysSubsystem,
-    Listeners, Logging, MetricsListener, OpenStore, Sites, StateSubsystem, Subsystem, TokenKeys,
-    TracingSubsystem, UsageSubsystem, log_policy,
-};
-use crate::tls::TlsMetrics;
-
-/// Workers that are kept started, so that a mirror starts quickly.
-const WARM: usize = 1;
+use crate::running::Running;
+use crate::site::Site;
+use crate::subsystem::{self, Change};
 
 /// How long the state may take to end when stopping.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -182,173 +151,6 @@ async fn stop(terminate: &mut Signal, interrupt: &mut Signal) {
 }
 
 impl Server {
-    /// Makes all parts; none is in use before the first configuration is applied.
-    fn new(
-        options: ServeOptions,
-        config: &Config,
-        commands: mpsc::Sender<Command>,
-    ) -> Result<Self, ServeError> {
-        let log = Log::start(&plan::logging::options(config)).map_err(ServeError::log)?;
-        let logs = Arc::new(Logs {
-            log,
-            audit: Auditor::default(),
-            usage: UsageRecorder::default(),
-            refused: RefusedLately::default(),
-            policy: ArcSwap::from_pointee(log_policy(config)),
-        });
-        let sandbox = SandboxOptions {
-            threads: options.threads,
-            warm: WARM,
-            defaults: IsolateOptions {
-                isolation: Isolation::Container,
-                ..IsolateOptions::default()
-            },
-        };
-        let supervisor = Supervisor::new(sandbox, options.backends.iter().cloned());
-        // Metrics first, for the other parts count with them.
-        let mut registry = Registry::default();
-        let sites = SiteTable::register(&mut registry);
-        let process = Arc::new(Process::register(&mut registry));
-        let gateway_metrics = GatewayMetrics::register(&mut registry);
-        let egress = Arc::new(EgressMetrics::register(&mut registry, Arc::clone(&logs)));
-        let grant_metrics = GrantMetrics::register(&mut registry, Arc::clone(&logs));
-        let grant_metrics = Arc::new(grant_metrics);
-        let grants = Arc::new(Grants::new(grant_metrics.clone()));
-        registry.register_collector(Box::new(HandleGauges(Arc::clone(&grants))));
-        let tls = Arc::new(TlsMetrics::register(&mut registry));
-        let observer = GatewayObserver::new(Arc::clone(&logs), gateway_metrics, Arc::clone(&sites));
-        let inherited = InheritedSockets::from_environment()?;
-        for address in inherited.addresses() {
-            if config
-                .listeners
-                .iter()
-                .any(|listener| listener.address == address)
-            {
-                continue;
-            }
-            tracing::warn!(%address, "the service manager gave a socket that no listener of the configuration uses");
-        }
-        let gateway = Gateway::inheriting(inherited, Arc::new(observer));
-        let running = Snapshot::default();
-        let traces = Arc::new(TraceCounts::default());
-        registry.register_collector(Box::new(Moment {
-            gateway: gateway.clone(),
-            traces: Arc::clone(&traces),
-            logs: Arc::clone(&logs),
-            running: Arc::clone(&running),
-        }));
-        registry.register_collector(Box::new(UsageCollector(Arc::clone(&logs))));
-        let metrics = Metrics {
-            registry: Arc::new(registry),
-            process,
-        };
-        let health = Arc::new(Health {
-            metrics: metrics.clone(),
-            running: Arc::clone(&running),
-        });
-        let drains = Drains::default();
-        let store = OpenStore::default();
-        let keys = OpenKeys::default();
-        // Ends with the runtime.
-        let history = History::default();
-        tokio::spawn(history.clone().record(Arc::clone(&sites)));
-        let deployments = OpenDeployments::default();
-        let status = (options.development.as_ref()).map(|made| Arc::clone(&made.status));
-        let directory = Arc::new(Directory::new(status));
-        let context = Arc::new(SiteContext {
-            supervisor: supervisor.clone(),
-            brokers: Brokers::new(egress.clone()),
-            grants,
-            directory: Arc::clone(&directory),
-            metrics: sites,
-            logs: Arc::clone(&logs),
-            receipts: ReceiptWriter::start(options.v8).map_err(|source| ServeError::System {
-                what: "starting the thread of receipts",
-                source,
-            })?,
-            tracing: CurrentTracing::default(),
-        });
-        let previews = Previews::new(
-            Arc::clone(&context),
-            Arc::clone(&running),
-            Arc::clone(&deployments),
-            drains.clone(),
-        );
-        let admin = Arc::new(Admin {
-            config_path: options.config.clone(),
-            started: SystemTime::now(),
-            running: Arc::clone(&running),
-            gateway: gateway.clone(),
-            logs: Arc::clone(&logs),
-            metrics: metrics.clone(),
-            history: history.clone(),
-            keys: Arc::clone(&keys),
-            deployments: Arc::clone(&deployments),
-            previews: Arc::clone(&previews),
-            commands,
-        });
-        let admin_target = AdminTarget {
-            admin: Arc::clone(&admin),
-            router: admin::router(&admin),
-        };
-        let subsystems: Vec<Box<dyn Subsystem>> = vec![
-            Box::new(Auditing {
-                logs: Arc::clone(&logs),
-            }),
-            Box::new(UsageSubsystem {
-                logs: Arc::clone(&logs),
-            }),
-            Box::new(Certificates { metrics: tls }),
-            Box::new(Logging {
-                logs: Arc::clone(&logs),
-            }),
-            Box::new(StateSubsystem {
-                open: Arc::clone(&store),
-            }),
-            Box::new(KeysSubsystem {
-                open: Arc::clone(&keys),
-                logs: Arc::clone(&logs),
-            }),
-            Box::new(Counting::default()),
-            Box::new(TracingSubsystem {
-                counts: traces,
-                current: Arc::clone(&context.tracing),
-            }),
-            Box::new(MetricsListener::new(health)),
-            Box::new(AdminListener::new(admin_target)),
-            Box::new(TokenKeys(Arc::clone(&context))),
-            // Needs the state that is open, and is what the routes lead to.
-            Box::new(Sites {
-                context,
-                egress,
-                grants: grant_metrics,
-                drains: drains.clone(),
-                number: 0,
-            }),
-            Box::new(Listeners {
-                gateway: gateway.clone(),
-                directory,
-                previews: Arc::clone(&previews),
-            }),
-        ];
-        Ok(Self {
-            options,
-            supervisor,
-            gateway,
-            logs,
-            metrics,
-            subsystems,
-            running,
-            store,
-            keys,
-            drains,
-            previews,
-            deployments,
-            sources: Vec::new(),
-            admin,
-        })
-    }
-
     /// Takes a configuration into use. Where this fails nothing has changed.
     async fn apply(&mut self, loaded: Loaded) -> Result<Change, ServeError> {
         let config = Arc::new(loaded.config);
@@ -521,7 +323,8 @@ impl Server {
             )),
             (Err(error), _) => Err(error.to_string()),
         };
-        self.metrics.process.reloaded(outcome.is_ok());
+        let refused = outcome.as_ref().map(|_| ()).map_err(String::as_str);
+        self.metrics.process.reloaded(refused);
         let took_ms = began.elapsed().as_millis() as u64;
         if let Err(message) = &outcome {
             self.logs.audit.record(|| {

@@ -72,7 +72,7 @@ pub(crate) enum SiteCode {
 /// A version of a site's code.
 pub(crate) struct CodeShare {
     pub(crate) version: VersionRef,
-    /// Of the requests.
+    /// The share of the requests.
     pub(crate) percent: u8,
     pub(crate) files: ModuleFiles,
     /// Where its assets are, if it has its own.

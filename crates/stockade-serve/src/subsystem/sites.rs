@@ -22,7 +22,7 @@ pub(crate) struct Sites {
     pub(crate) egress: Arc<EgressMetrics>,
     pub(crate) grants: Arc<GrantMetrics>,
     pub(crate) drains: Drains,
-    /// Of the last site that was started: no two have the same number.
+    /// The number of the last site that was started: no two have the same.
     pub(crate) number: u64,
 }
 

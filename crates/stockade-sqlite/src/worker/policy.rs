@@ -60,7 +60,7 @@ const PRAGMAS: &[&str] = &[
     "user_version",
 ];
 
-/// Of [`PRAGMAS`], those that may only be read.
+/// The [`PRAGMAS`] that may only be read.
 const READ_ONLY_PRAGMAS: &[&str] = &["max_page_count", "page_size"];
 
 /// Modules of virtual tables.

@@ -1,6 +1,7 @@
 //! What SQLite's errors mean for callers, and whether the store may still write.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use rusqlite::{Error, ErrorCode};
@@ -32,10 +33,12 @@ pub(crate) fn state_error(path: &Path, error: &Error) -> StateError {
     }
 }
 
-/// Whether the store may write. Once it may not, it stays so until a restart.
+/// Whether the store may write and can. Once it may not, it stays so until a restart.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     fault: Mutex<Option<StateError>>,
+    /// The last write failed, as on a full disk.
+    failing: AtomicBool,
 }
 
 impl Health {
@@ -43,8 +46,19 @@ impl Health {
         self.fault.lock().clone()
     }
 
-    /// Remembers errors after which writing could do harm.
+    /// Whether writes succeed, as far as the last one showed.
+    pub(crate) fn is_writable(&self) -> bool {
+        !self.failing.load(Ordering::Relaxed) && self.fault().is_none()
+    }
+
+    /// Notes that a transaction was written.
+    pub(crate) fn wrote(&self) {
+        self.failing.store(false, Ordering::Relaxed);
+    }
+
+    /// Notes an error of a write, and remembers those after which writing could do harm.
     pub(crate) fn notice(&self, error: &StateError) {
+        self.failing.store(true, Ordering::Relaxed);
         if !matches!(
             error,
             StateError::Corrupt { .. } | StateError::Failed { .. }

@@ -19,7 +19,7 @@ use crate::watch::{Change, Selector, Watch, Watched};
 const MOST_CHANGES: usize = 4096;
 
 /// Most bytes that their keys may have.
-const MOST_BYTES: usize = 256 << 10;
+const MOST_KEY_BYTES: usize = 256 << 10;
 
 /// The changes of one keyspace.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl Feed {
             ring.changes.push_back(change);
         }
         ring.version = version;
-        while ring.changes.len() > MOST_CHANGES || ring.bytes > MOST_BYTES {
+        while ring.changes.len() > MOST_CHANGES || ring.bytes > MOST_KEY_BYTES {
             let Some(oldest) = ring.changes.pop_front() else {
                 break;
             };
@@ -259,8 +259,8 @@ mod tests {
             feed.publish(vec![change(&"k".repeat(2048), version)], version);
         }
         let ring = feed.ring.lock();
-        assert!(ring.bytes <= MOST_BYTES);
-        assert_eq!(ring.changes.len(), MOST_BYTES / 2048);
+        assert!(ring.bytes <= MOST_KEY_BYTES);
+        assert_eq!(ring.changes.len(), MOST_KEY_BYTES / 2048);
     }
 
     #[tokio::test]

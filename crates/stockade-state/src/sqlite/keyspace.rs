@@ -8,12 +8,12 @@ use stockade_limits::IoRates;
 use tokio::sync::oneshot;
 
 use super::queue::{FairQueue, LaneLimits, Refused, Weight};
-use super::reader::{Read, ReadWork};
+use super::reader::{READ_BYTES, Read, ReadWork};
 use super::shared::OpenKeyspace;
 use super::writer::{CommitWork, Work};
 use crate::atomic::{Atomic, Outcome};
 use crate::error::{MAX_READ_KEYS, StateError};
-use crate::key::{Key, KeyspaceName};
+use crate::key::{Key, KeyspaceName, MAX_KEY_BYTES};
 use crate::list::{List, Page};
 use crate::store::{Keyspace, Usage};
 use crate::value::{StateEntry, Version};
@@ -96,6 +96,14 @@ impl SqliteKeyspace {
     }
 }
 
+/// Bytes of the values that a read of `keys` entries gives, at most.
+fn most_read(keys: usize, value_bytes: usize) -> usize {
+    match keys {
+        0 | 1 => value_bytes,
+        _ => keys.saturating_mul(value_bytes).min(READ_BYTES),
+    }
+}
+
 /// The answer, once a thread gives one. A thread that ends without an answer has closed the store.
 async fn answer<T>(
     asked: Result<oneshot::Receiver<Result<T, StateError>>, StateError>,
@@ -112,32 +120,39 @@ impl Keyspace for SqliteKeyspace {
         &self,
         keys: Vec<Key>,
     ) -> BoxFuture<'static, Result<Vec<Option<StateEntry>>, StateError>> {
-        let weight = Weight {
-            operations: u32::try_from(keys.len()).unwrap_or(u32::MAX),
-            bytes: 0,
-        };
-        let asked = if keys.len() > MAX_READ_KEYS {
-            Err(StateError::TooManyKeys { keys: keys.len() })
-        } else {
-            self.push_read(weight, |reply| Read::Entries { keys, reply })
-        };
-        Box::pin(answer(asked))
+        let keyspace = self.clone();
+        Box::pin(async move {
+            if keys.len() > MAX_READ_KEYS {
+                return Err(StateError::TooManyKeys { keys: keys.len() });
+            }
+            let bytes = most_read(keys.len(), keyspace.shared.limits().value_bytes);
+            let _room = keyspace.shared.room(bytes).await?;
+            let weight = Weight {
+                operations: u32::try_from(keys.len()).unwrap_or(u32::MAX),
+                bytes: 0,
+            };
+            answer(keyspace.push_read(weight, |reply| Read::Entries { keys, reply })).await
+        })
     }
 
     fn list(&self, list: List) -> BoxFuture<'static, Result<Page, StateError>> {
-        let asked = list.range().map_err(StateError::from).and_then(|range| {
+        let keyspace = self.clone();
+        Box::pin(async move {
+            let range = list.range().map_err(StateError::from)?;
+            let bytes = list.limit.saturating_add(1).saturating_mul(MAX_KEY_BYTES);
+            let _room = keyspace.shared.room(bytes).await?;
             let weight = Weight {
                 operations: 1,
                 bytes: list.limit.saturating_mul(128),
             };
-            self.push_read(weight, |reply| Read::List {
+            let asked = keyspace.push_read(weight, |reply| Read::List {
                 range,
                 limit: list.limit,
                 reverse: list.reverse,
                 reply,
-            })
-        });
-        Box::pin(answer(asked))
+            });
+            answer(asked).await
+        })
     }
 
     fn commit(&self, atomic: Atomic) -> BoxFuture<'static, Result<Outcome, StateError>> {

@@ -23,7 +23,7 @@ const BATCH_JOBS: usize = 32;
 const BATCH_COST: usize = 1 << 20;
 
 /// Most bytes that the values of one read may have, unless it is only one value.
-const READ_BYTES: usize = 8 << 20;
+pub(crate) const READ_BYTES: usize = 8 << 20;
 
 type ReplySender<T> = oneshot::Sender<Result<T, StateError>>;
 

@@ -78,7 +78,7 @@ pub struct StoreStats {
     pub keyspaces: u64,
     /// Bytes of the file and its log.
     pub file_bytes: u64,
-    /// Whether it can still be written.
+    /// Whether it can be written: not since a write failed, as on a full disk, until one succeeds.
     pub writable: bool,
 }
 
@@ -192,7 +192,7 @@ impl SqliteStore {
             pending_reads: inner.reads.pending() as u64,
             keyspaces: inner.opened.lock().len() as u64,
             file_bytes: size("").saturating_add(size("-wal")),
-            writable: inner.health.fault().is_none(),
+            writable: inner.health.is_writable(),
         }
     }
 }

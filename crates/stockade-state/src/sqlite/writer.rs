@@ -165,6 +165,7 @@ impl Writer {
 
     /// Notifies everyone of what is durable now.
     fn publish(&mut self, done: Done) {
+        self.health.wrote();
         self.counters
             .swept
             .fetch_add(done.swept as u64, Ordering::Relaxed);

@@ -86,13 +86,13 @@ impl Drop for EventQueue {
 /// events that were not taken stay in the queue for the isolate's next turn.
 pub struct Turn {
     isolate: Arc<HostIsolate>,
-    /// Those that are not taken yet, once the first one was.
+    /// The events that are not taken yet, once the first one was.
     events: Option<VecDeque<(Event, usize)>>,
     took: Duration,
 }
 
 impl Turn {
-    /// Of the isolate.
+    /// The handle of the isolate whose turn it is.
     #[must_use]
     pub fn handle(&self) -> IsolateHandle {
         IsolateHandle::new(Arc::clone(&self.isolate))

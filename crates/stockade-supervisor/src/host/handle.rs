@@ -20,7 +20,7 @@ pub enum SendError {
     /// The isolate has ended.
     #[error("isolate #{id} is destroyed: {end}")]
     Ended {
-        /// Of the isolate.
+        /// The number of the isolate.
         id: u32,
         /// How it ended.
         end: String,
@@ -30,29 +30,29 @@ pub enum SendError {
         "isolate #{id} has {messages} messages ({bytes} bytes) waiting; at most {MAX_QUEUE_MESSAGES} messages and {MAX_QUEUE_BYTES} bytes may wait: send less, or await drain() first"
     )]
     Full {
-        /// Of the isolate.
+        /// The number of the isolate.
         id: u32,
-        /// That wait.
+        /// Messages that wait.
         messages: usize,
-        /// That they hold.
+        /// Bytes that the waiting messages hold.
         bytes: usize,
     },
     /// One message is too large.
     #[error("a message of {bytes} bytes is above the limit of {MAX_MESSAGE_BYTES}")]
     TooLarge {
-        /// Of the message.
+        /// Bytes of the message.
         bytes: usize,
     },
     /// One message has too many binary parts.
     #[error("a message with {parts} binary parts is above the limit of {MAX_MESSAGE_PARTS}")]
     TooManyParts {
-        /// Of the message.
+        /// Binary parts of the message.
         parts: usize,
     },
     /// A name is too long.
     #[error("a name of {bytes} bytes is above the limit of {MAX_NAME_BYTES}")]
     NameTooLong {
-        /// Of the name.
+        /// Bytes of the name.
         bytes: usize,
     },
 }
@@ -69,7 +69,7 @@ pub enum CallError {
     /// The isolate ended before it replied.
     #[error("isolate #{id} ended before it replied: {end}")]
     Ended {
-        /// Of the isolate.
+        /// The number of the isolate.
         id: u32,
         /// How it ended.
         end: String,

@@ -5,7 +5,7 @@
 //! Invariants:
 //! 1. An isolate has at most one probe, and takes no finding of one that was given up.
 //! 2. A probe ends: by its last finding, with the isolate, when its file is full, or when nothing has come for
-//!    [`SILENCE`] or all of it takes longer than [`LONGEST`]. None of it waits for the guest to be willing.
+//!    [`SILENCE`] or all of it takes longer than [`LONGEST_PROBE`]. None of it waits for the guest to be willing.
 
 use std::collections::VecDeque;
 use std::fs::{File, Permissions};
@@ -19,8 +19,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use stockade_protocol::bounds::MAX_DEBUG_BYTES;
 use stockade_protocol::{
-    FIRST_PROBE, Finding, HeapStatistics, Probe, ProbeId, ProbeOrder, harmless_line,
-    refused_in_worker,
+    FIRST_PROBE, Finding, HeapStatistics, Probe, ProbeId, ProbeOrder, UnansweredCommands,
+    harmless_line, refused_in_worker,
 };
 use tokio::sync::Notify;
 
@@ -41,7 +41,7 @@ pub const LONGEST_PROFILE: Duration = Duration::from_secs(300);
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// How long all findings may take to come, once the isolate is to send them.
-const LONGEST: Duration = Duration::from_secs(300);
+const LONGEST_PROBE: Duration = Duration::from_secs(300);
 
 /// Characters of a reason that an isolate gives.
 const MOST_REASON: usize = 500;
@@ -57,7 +57,7 @@ pub enum ProbeError {
     /// The isolate has ended.
     #[error("isolate #{id} ended before its profile was complete: {end}")]
     Ended {
-        /// Of the isolate.
+        /// The number of the isolate.
         id: u32,
         /// How it ended.
         end: String,
@@ -65,7 +65,7 @@ pub enum ProbeError {
     /// The isolate's runtime could not do it.
     #[error("isolate #{id}: {why}")]
     Failed {
-        /// Of the isolate.
+        /// The number of the isolate.
         id: u32,
         /// Why.
         why: String,
@@ -76,7 +76,7 @@ pub enum ProbeError {
         .within.as_secs()
     )]
     Silent {
-        /// Of the isolate.
+        /// The number of the isolate.
         id: u32,
         /// How long was waited.
         within: Duration,
@@ -84,7 +84,7 @@ pub enum ProbeError {
     /// More has come than the file may hold.
     #[error("isolate #{id} sent more than {limit} bytes, which is the limit")]
     TooLarge {
-        /// Of the isolate.
+        /// The number of the isolate.
         id: u32,
         /// Bytes.
         limit: u64,
@@ -228,11 +228,11 @@ impl OpenProbe {
             }
             Ok(bytes)
         };
-        match tokio::time::timeout(LONGEST, all).await {
+        match tokio::time::timeout(LONGEST_PROBE, all).await {
             Ok(result) => result,
             Err(_) => Err(ProbeError::Silent {
                 id: self.isolate.state.id,
-                within: LONGEST,
+                within: LONGEST_PROBE,
             }),
         }
     }
@@ -293,41 +293,32 @@ pub struct DebugSession {
 /// What the debugger has sent and has no answer to.
 #[derive(Default)]
 struct Commands {
-    /// Bytes of each message that the isolate has not answered, and of those and all answers that wait here.
-    unanswered: VecDeque<usize>,
-    bytes: usize,
+    /// What the isolate has not answered, and all `answers`.
+    unanswered: UnansweredCommands,
     /// Answers that do not come from the isolate.
     answers: VecDeque<String>,
-    /// There are too many.
+    /// There was no room for a command or an answer.
     over: bool,
 }
 
-/// Bytes that a message has in memory besides its text.
-const MESSAGE_OVERHEAD: usize = 64;
-
 impl Commands {
-    /// Counts a message that is kept; false if there is no room for it.
-    fn keep(&mut self, text: &str) -> bool {
-        let size = text.len() + MESSAGE_OVERHEAD;
-        self.over |= self.bytes.saturating_add(size) > MAX_DEBUG_BYTES;
+    /// Answers a command that does not reach the isolate.
+    fn answer(&mut self, answer: String) {
+        self.over |= !self.unanswered.keep(&answer);
         if !self.over {
-            self.bytes += size;
+            self.answers.push_back(answer);
         }
-        !self.over
     }
 
-    /// Takes a message of the isolate. An answer begins with the number of its command, or says what is wrong with one
-    /// that has none.
-    fn received(&mut self, text: &str) {
-        if text.starts_with("{\"id\":") || text.starts_with("{\"error\":") {
-            let size = self.unanswered.pop_front().unwrap_or(0);
-            self.bytes = self.bytes.saturating_sub(size);
-        }
+    /// Counts a command for the isolate; false if the session is over.
+    fn sent(&mut self, command: &str) -> bool {
+        self.over |= !self.unanswered.sent(command);
+        !self.over
     }
 
     fn next_answer(&mut self) -> Option<String> {
         let answer = self.answers.pop_front()?;
-        self.bytes = self.bytes.saturating_sub(answer.len() + MESSAGE_OVERHEAD);
+        self.unanswered.release(&answer);
         Some(answer)
     }
 }
@@ -338,15 +329,12 @@ impl DebugSession {
     pub fn send(&self, text: String) {
         let mut commands = self.commands.lock();
         if let Some(answer) = refused_in_worker(&text) {
-            if commands.keep(&answer) {
-                commands.answers.push_back(answer);
-            }
+            commands.answer(answer);
             return self.answered.notify_one();
         }
-        if !commands.keep(&text) {
+        if !commands.sent(&text) {
             return self.answered.notify_one();
         }
-        commands.unanswered.push_back(text.len() + MESSAGE_OVERHEAD);
         drop(commands);
         if let Some(interrupt) = self.probe.isolate.state.interrupt_handle() {
             interrupt.debug(self.probe.id, text);
@@ -391,7 +379,7 @@ impl DebugSession {
                 Finding::Piece(_) => return Some(Err(DebugError::TooLong)),
                 Finding::Message => {
                     let text = String::from_utf8(text).ok()?;
-                    self.commands.lock().received(&text);
+                    self.commands.lock().unanswered.received(&text);
                     return Some(Ok(text));
                 }
                 Finding::Done | Finding::Failed(_) => return None,

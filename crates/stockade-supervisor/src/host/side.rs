@@ -284,7 +284,8 @@ impl HostSide {
             let _ = start.send(Err(StartError {
                 what: format!("the isolate ended before it was ready: {end}"),
                 checked: "how it ended".to_owned(),
-                fix: "try again; see the log (--verbose) for what ended it".to_owned(),
+                fix: "try again; the log, or that of the kernel (dmesg), says what ended it"
+                    .to_owned(),
             }));
         }
     }

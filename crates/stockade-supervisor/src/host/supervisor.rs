@@ -176,7 +176,7 @@ impl Supervisor {
 
     /// Whether [`Supervisor::shutdown`] was called.
     #[must_use]
-    pub fn is_shut_down(&self) -> bool {
+    fn is_shut_down(&self) -> bool {
         self.inner.registry.is_closed()
     }
 }

@@ -20,9 +20,9 @@ pub enum GuestSendError {
         "a request of {bytes} bytes does not fit: {open} bytes of requests wait for an answer, and at most {MAX_OPEN_REQUEST_BYTES} may"
     )]
     RequestsTooLarge {
-        /// Of the new one.
+        /// Bytes of the new request.
         bytes: usize,
-        /// Of those that are open.
+        /// Bytes of the open requests.
         open: usize,
     },
     /// A request has the number of one that is open; no honest runtime does that.

@@ -30,7 +30,7 @@ const IDLE_TICKS: u32 = 50;
 /// How long the watchdog sleeps when nobody wakes it.
 const SLEEP: Duration = Duration::from_secs(60);
 
-/// The same while there are isolates in other processes.
+/// How long the watchdog sleeps when nobody wakes it, while there are isolates in other processes.
 const DISTRUST: Duration = Duration::from_millis(500);
 
 /// An isolate, and the slots that it competes for; none in a worker, to which the kernel gives time.

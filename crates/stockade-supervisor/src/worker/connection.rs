@@ -45,7 +45,7 @@ pub(crate) struct Connection {
     isolates: Mutex<BTreeMap<u32, Arc<WorkerIsolate>>>,
     pub(super) driver: AtomicWaker,
     pub(super) backstop: Backstop,
-    /// Of a worker of a trust group.
+    /// The division of CPU time in a worker of a trust group.
     shares: CpuShares,
     loan: Mutex<Loan>,
 }
@@ -160,7 +160,7 @@ impl Connection {
         self.failed.get().cloned().unwrap_or_else(|| StartError {
             what: "its worker ended before it had an isolate".to_owned(),
             checked: "the worker's exit".to_owned(),
-            fix: "try again; see the log (--verbose) for what ended it".to_owned(),
+            fix: "try again; the log, or that of the kernel (dmesg), says what ended it".to_owned(),
         })
     }
 

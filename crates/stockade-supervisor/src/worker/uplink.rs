@@ -582,7 +582,7 @@ fn nanos(time: Duration) -> u64 {
 /// The socket, read without waiting where asked to.
 struct Stream<'a> {
     socket: BorrowedFd<'a>,
-    /// Of the first read; no later one waits.
+    /// The flags of the first read; no later one waits.
     flags: RecvFlags,
     /// A read gave less than it might have: there was no more (epoll(7), on edges and streams).
     drained: bool,

@@ -16,7 +16,7 @@ use crate::subject::hex;
 #[derive(Debug, Clone)]
 pub(crate) struct Cache {
     folder: PathBuf,
-    /// Of the directory's URL, so that two servers share no account.
+    /// A name made of the directory's URL, so that two servers share no account.
     server: String,
 }
 
@@ -47,7 +47,12 @@ impl Cache {
             Ok(credentials) => Some(credentials),
             Err(e) => {
                 let file = self.account_file();
-                tracing::warn!(file = %file.display(), "ACME account not readable, a new one is made: {e}");
+                // What is wrong with it may be a part of the account's key.
+                let (line, column) = (e.line(), e.column());
+                tracing::warn!(
+                    file = %file.display(),
+                    "ACME account not readable, a new one is made: wrong at line {line}, column {column}"
+                );
                 None
             }
         }

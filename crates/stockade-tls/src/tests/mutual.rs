@@ -1,6 +1,9 @@
 //! Clients' certificates: who comes in, what is known of them, and what a host may ask.
 
 use rustls::version::{TLS12, TLS13};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use super::authority::{Authority, DAY, Signed, Wish};
 use super::peer::{Client, Server};
@@ -108,6 +111,28 @@ async fn accept_by_mode_and_certificate() {
             assert_eq!(found, expect[i], "{mode:?}, case {n}");
         }
     }
+}
+
+#[tokio::test]
+async fn client_that_is_already_sending_learns_why_it_is_refused() {
+    let (servers, clients) = (Authority::new("s"), Authority::new("c"));
+    let required = clients.asks(ClientAuthMode::Required);
+    let server = Server::start(options(&servers, required, &[])).await;
+    // In TLS 1.3 the client has finished before the server looks for its certificate.
+    let client = Client::with(&servers, None, &[&TLS13]);
+    let tcp = TcpStream::connect(server.address).await.unwrap();
+    let name = "a.example".try_into().unwrap();
+    let connector = TlsConnector::from(client.0);
+    let mut stream = connector.connect(name, tcp).await.unwrap();
+    stream.write_all(&[0; 32 << 10]).await.unwrap();
+    stream.get_ref().0.readable().await.unwrap();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+        stream.write_all(b"more").await.unwrap();
+        stream.flush().await.unwrap();
+    }
+    let error = stream.read_u8().await.unwrap_err().to_string();
+    assert!(error.contains("CertificateRequired"), "{error}");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use instant_acme::{BodyWrapper, HttpClient};
 use rustls::RootCertStore;
@@ -72,11 +73,20 @@ pub(super) fn is_installed() -> bool {
     found
 }
 
+/// A port that nobody listens on. It is none of those that the kernel gives meanwhile to sockets without a port of their
+/// own, and another one each time.
 fn free_port() -> u16 {
+    static TURN: AtomicU32 = AtomicU32::new(0);
     loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = tcp.local_addr().unwrap().port();
-        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+        let turn = TURN.fetch_add(1, Ordering::Relaxed);
+        // Processes that test at the same time begin at different ports.
+        let offset = (std::process::id() * 13 + turn) % 20_000;
+        let port = 10_000 + u16::try_from(offset).unwrap();
+        if [
+            TcpListener::bind(("127.0.0.1", port)).is_ok(),
+            UdpSocket::bind(("127.0.0.1", port)).is_ok(),
+        ] == [true; 2]
+        {
             return port;
         }
     }

@@ -64,12 +64,25 @@ pub fn prelude(source: &str, specifier: &str) -> Result<Program, TranspileError>
     compile(source, specifier, None, false)
 }
 
+/// What models write around code. At the beginning of a program it is two empty templates, whose call always throws.
+const FENCE: &str = "```";
+
 fn compile(
     source: &str,
     specifier: &str,
     declared: Option<&HashSet<String>>,
     has_result: bool,
 ) -> Result<Program, TranspileError> {
+    if source.trim_start().starts_with(FENCE) {
+        let byte = source.find(FENCE).unwrap_or_default();
+        let what = "the code is within a fence of Markdown; leave out the lines with ```";
+        return Err(TranspileError::at_byte(
+            source,
+            specifier,
+            byte,
+            what.to_owned(),
+        ));
+    }
     let options = Options {
         specifier,
         language: Language::TypeScript,
@@ -216,21 +229,21 @@ impl Wrapper<'_> {
         match statement {
             Statement::ImportDeclaration(import) => self.import(import),
             Statement::ExportAllDeclaration(export) => {
-                let module = self.imported(&export.source, export.with_clause.as_deref());
-                self.first.text(format!("{module};\n"));
+                let with = export.with_clause.as_deref();
+                self.imported(String::new(), &export.source, with, ";\n");
             }
             Statement::ExportFromDeclaration(export) => {
-                let module = self.imported(&export.source, export.with_clause.as_deref());
+                let with = export.with_clause.as_deref();
                 let mut specifiers = export.specifiers.iter();
                 match specifiers.find(|specifier| specifier.exported.name() == "default") {
                     Some(specifier) => {
                         let name = quoted(&specifier.local.name());
                         let default = self.default_name.clone();
-                        self.first
-                            .text(format!("const {default} = ({module})[{name}];\n"));
+                        let before = format!("const {default} = (");
+                        self.imported(before, &export.source, with, &format!(")[{name}];\n"));
                         self.default = Some(default);
                     }
-                    None => self.first.text(format!("{module};\n")),
+                    None => self.imported(String::new(), &export.source, with, ";\n"),
                 }
             }
             Statement::ExportNamedDeclaration(export) => {
@@ -336,9 +349,18 @@ impl Wrapper<'_> {
         self.line(class.span);
     }
 
-    /// `await import(…)` of a module.
-    fn imported(&self, source: &StringLiteral<'_>, with: Option<&WithClause<'_>>) -> String {
-        let mut text = format!("await import({}", self.slice(source.span));
+    /// `await import(…)` of a module, between two texts. Its name is a piece of the source, so that an import that fails has the
+    /// place where it stands.
+    fn imported(
+        &mut self,
+        before: String,
+        source: &StringLiteral<'_>,
+        with: Option<&WithClause<'_>>,
+        after: &str,
+    ) {
+        self.first.text(format!("{before}await import("));
+        self.first.source(source.span);
+        let mut text = String::new();
         if let Some(with) = with {
             text.push_str(", { with: { ");
             for entry in &with.with_entries {
@@ -349,13 +371,14 @@ impl Wrapper<'_> {
             text.push_str("} }");
         }
         text.push(')');
-        text
+        text.push_str(after);
+        self.first.text(text);
     }
 
     fn import(&mut self, import: &ImportDeclaration<'_>) {
-        let module = self.imported(&import.source, import.with_clause.as_deref());
+        let with = import.with_clause.as_deref();
         let Some(specifiers) = import.specifiers.as_ref().filter(|list| !list.is_empty()) else {
-            return self.first.text(format!("{module};\n"));
+            return self.imported(String::new(), &import.source, with, ";\n");
         };
         let mut namespace = None;
         let mut parts = Vec::new();
@@ -379,13 +402,13 @@ impl Wrapper<'_> {
             }
         }
         let parts = format!("{{ {} }}", parts.join(", "));
-        let line = match (self.session, namespace) {
-            (true, Some(name)) => format!("{name} = {module}; ({parts} = {name});\n"),
-            (true, None) => format!("({parts} = {module});\n"),
-            (false, Some(name)) => format!("const {name} = {module}, {parts} = {name};\n"),
-            (false, None) => format!("const {parts} = {module};\n"),
+        let (before, after) = match (self.session, namespace) {
+            (true, Some(name)) => (format!("{name} = "), format!("; ({parts} = {name});\n")),
+            (true, None) => (format!("({parts} = "), ");\n".to_owned()),
+            (false, Some(name)) => (format!("const {name} = "), format!(", {parts} = {name};\n")),
+            (false, None) => (format!("const {parts} = "), ";\n".to_owned()),
         };
-        self.first.text(line);
+        self.imported(before, &import.source, with, &after);
     }
 
     /// The whole script.

@@ -70,6 +70,14 @@ fn text_that_does_not_parse_is_refused_with_its_place() {
 }
 
 #[test]
+fn fence_of_markdown_is_refused_with_what_to_do() {
+    let error = program("\n```ts\nreturn 5\n```", "main.ts", None).unwrap_err();
+    assert_eq!((error.line, error.column), (2, 1));
+    assert!(error.message.contains("leave out"), "{}", error.message);
+    assert!(program("return `a` + ``", "main.ts", None).is_ok());
+}
+
+#[test]
 fn name_of_the_default_is_none_of_the_code() {
     let code = run("const __default = 1; export default __default + 1");
     assert!(
@@ -132,6 +140,12 @@ fn places_are_those_of_the_text_as_it_was_given() {
     assert_eq!(source_of(source, "fail", Some(&HashSet::new())), (4, 3));
     // The engine reports some errors at the statement.
     assert_eq!(source_of(source, "return (last", None), (6, 10));
+    // So it does where an import fails.
+    let source = "use(x);\n\nimport x from './x.ts';\nimport * as y from 'y';\nexport * from 'z';";
+    for declared in [None, Some(&HashSet::new())] {
+        assert_eq!(source_of(source, "\"./x.ts\"", declared), (3, 15));
+        assert_eq!(source_of(source, "await import(\"z\"", declared), (5, 15));
+    }
     let source = "let a = 1;\nfunction f() {\n  throw oops();\n}\nf()";
     assert_eq!(source_of(source, "oops", Some(&HashSet::new())), (3, 9));
 }

@@ -10,6 +10,9 @@ use crate::{Language, MAX_WORK, Options, TranspileError, Transpiled, transpile};
 /// What may be used however flat the source is.
 const BASE: usize = 64 * 1024;
 
+/// What takes longer is taken for endless. Each takes a moment on a machine with nothing else to do.
+const ENDLESS: Duration = Duration::from_secs(120);
+
 fn options(shape: &Shape) -> Options<'static> {
     let language = if shape.jsx {
         Language::Tsx
@@ -69,11 +72,7 @@ fn every_shape_at_any_depth_ends_in_time() {
             let start = Instant::now();
             let result = run(shape, depth);
             let took = start.elapsed();
-            assert!(
-                took < Duration::from_secs(20),
-                "{} at {depth} took {took:?}",
-                shape.name
-            );
+            assert!(took < ENDLESS, "{} at {depth} took {took:?}", shape.name);
             if took > Duration::from_millis(500) {
                 eprintln!(
                     "{} at {depth}: {took:?}, ok: {}",
@@ -222,7 +221,7 @@ fn repeated_random_patterns_end_in_time() {
             let _ = super::ts(&source);
             let took = begin.elapsed();
             assert!(
-                took < Duration::from_secs(if depth < 100 { 2 } else { 20 }),
+                took < ENDLESS,
                 "round {round} took {took:?}: {start:?} {open:?}*{depth} {middle:?} {close:?}*{depth}"
             );
         }

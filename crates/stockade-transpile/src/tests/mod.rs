@@ -1,3 +1,4 @@
+mod expanding;
 mod hostile;
 mod shapes;
 mod typescript;

@@ -40,7 +40,7 @@ pub struct Receipt {
     pub code: Code,
     /// What the guest was allowed.
     pub policy: Policy,
-    /// Of the arguments, as a JSON array in the canonical form.
+    /// The digest of the arguments, as a JSON array in the canonical form.
     pub arguments_sha256: String,
     /// The programs that ran it.
     pub runtime: Runtime,
@@ -67,7 +67,7 @@ pub fn new_id() -> Option<String> {
 /// The code that was run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Code {
-    /// Of `main` and `modules` of this object, in the canonical form.
+    /// The digest of `main` and `modules` of this object, in the canonical form.
     pub sha256: String,
     /// The name of the module that was run.
     pub main: String,
@@ -77,7 +77,7 @@ pub struct Code {
 }
 
 impl Code {
-    /// Of these modules.
+    /// The code that these modules are.
     #[must_use]
     pub fn new(main: &str, modules: impl IntoIterator<Item = (String, String)>) -> Self {
         let modules: BTreeMap<String, String> = modules.into_iter().collect();
@@ -97,7 +97,7 @@ impl Code {
 /// What the guest was allowed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
-    /// Of the whole policy, in the canonical form: `isolation`, `limits`, `grants`, `fetch`.
+    /// The digest of the whole policy, in the canonical form: `isolation`, `limits`, `grants`, `fetch`.
     pub sha256: String,
     /// The level of isolation.
     pub isolation: String,
@@ -159,9 +159,9 @@ pub struct Outcome {
     pub reason: String,
     /// The exit code of the command.
     pub exit_code: i32,
-    /// Of the result as JSON, as the command prints it, where there is one.
+    /// The digest of the result as JSON, as the command prints it, where there is one.
     pub value_sha256: Option<String>,
-    /// Of all that the guest printed, in its order.
+    /// The digest of all that the guest printed, in its order.
     pub console_sha256: String,
 }
 

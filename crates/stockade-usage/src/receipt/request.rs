@@ -45,7 +45,7 @@ pub struct Asked {
     pub id: String,
     /// Its method.
     pub method: String,
-    /// Of its URL.
+    /// The digest of its URL.
     pub url_sha256: String,
 }
 
@@ -90,9 +90,9 @@ pub struct Answered {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Statement {
-    /// Of a run of `exec` or `call`.
+    /// The receipt of a run of `exec` or `call`.
     Run(Box<Receipt>),
-    /// Of a request that `serve` answered.
+    /// The receipt of a request that `serve` answered.
     Request(Box<RequestReceipt>),
 }
 

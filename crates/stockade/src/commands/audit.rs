@@ -1,17 +1,19 @@
 //! `stockade audit`: verifies, searches and follows an audit log.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
-use stockade_audit::{Filter, Line, Lines, PublicKey, verify};
+use stockade_audit::{AuditError, Filter, Line, Lines, PublicKey, verify};
 use stockade_protocol::harmless;
 
+use super::configuration::{ConfigArgs, Configured};
 use super::guest::Refusal;
 use super::{exit, output};
 
-/// Where the log is, unless it is named.
+/// Where the log is, unless it is named by the command line or a configuration.
 const FOLDER: &str = "audit";
 
 /// Bytes of one field that a line for people has.
@@ -19,7 +21,8 @@ const MAX_SHOWN: usize = 200;
 
 pub(crate) const AUDIT_EXAMPLES: &str = "\
 Examples:
-  stockade audit verify                           whether ./audit is what the server wrote
+  stockade audit verify                           whether the log of ./stockade.yaml, or ./audit, is what the server wrote
+  stockade audit verify --config /etc/stockade/stockade.yaml
   stockade audit verify --key ops.pub /srv/audit  by a public key that was kept elsewhere
   stockade audit search --instance shop --since 2h
   stockade audit search --event egress_refused --json | jq .target
@@ -31,6 +34,9 @@ Exit codes: 0 the log is whole, or lines were printed; 1 the log is not what was
 pub(crate) struct AuditArgs {
     #[command(subcommand)]
     command: AuditCommand,
+
+    #[command(flatten)]
+    config: ConfigArgs,
 }
 
 #[derive(Subcommand)]
@@ -45,9 +51,8 @@ enum AuditCommand {
 
 #[derive(Args)]
 struct VerifyArgs {
-    /// The log's folder
-    #[arg(default_value = FOLDER)]
-    folder: PathBuf,
+    #[command(flatten)]
+    place: Place,
 
     /// The public key to verify with. Without it, the file key.pub of the folder is taken, which anybody who can write there can replace
     #[arg(long, value_name = "FILE")]
@@ -60,9 +65,8 @@ struct VerifyArgs {
 
 #[derive(Args)]
 struct SearchArgs {
-    /// The log's folder
-    #[arg(default_value = FOLDER)]
-    folder: PathBuf,
+    #[command(flatten)]
+    place: Place,
 
     #[command(flatten)]
     wanted: Wanted,
@@ -70,9 +74,8 @@ struct SearchArgs {
 
 #[derive(Args)]
 struct TailArgs {
-    /// The log's folder
-    #[arg(default_value = FOLDER)]
-    folder: PathBuf,
+    #[command(flatten)]
+    place: Place,
 
     /// Wait for more lines, until Ctrl-C
     #[arg(short, long)]
@@ -113,6 +116,37 @@ struct Wanted {
     json: bool,
 }
 
+// Where the log is; a comment of documentation would become that of the command.
+#[derive(Args)]
+struct Place {
+    /// The log's folder [default: what the configuration says, or ./audit without a configuration]
+    folder: Option<PathBuf>,
+}
+
+impl Place {
+    /// Finds the folder: what the command line says, then what the configuration says, then the default.
+    fn find(&self, config: &ConfigArgs) -> Result<PathBuf, Refusal> {
+        if let Some(folder) = &self.folder {
+            if config.is_named() {
+                let message =
+                    "the folder and --config may name two logs\n  fix: leave out one of them";
+                return Err(Refusal(message.to_owned(), exit::USAGE));
+            }
+            return Ok(folder.clone());
+        }
+        let Some(Configured { path, config }) = config.read()? else {
+            return Ok(PathBuf::from(FOLDER));
+        };
+        config.audit.map(|audit| audit.folder).ok_or_else(|| {
+            let message = format!(
+                "{} has no audit log\n  fix: add `audit: {{ folder: ./audit }}` to it, or name the folder of the log",
+                path.display()
+            );
+            Refusal(message, exit::USAGE)
+        })
+    }
+}
+
 impl Wanted {
     fn filter(&self) -> Filter {
         Filter {
@@ -135,25 +169,49 @@ fn moment(text: &str) -> Result<SystemTime, String> {
     })
 }
 
-fn failed(error: &dyn std::fmt::Display) -> Refusal {
-    Refusal(error.to_string(), exit::FAILED)
+/// What is wrong with a log, or that there is none.
+fn why(folder: &Path, error: &AuditError) -> String {
+    let is_missing = match error {
+        AuditError::File { source, .. } => {
+            matches!(
+                source.kind(),
+                ErrorKind::NotFound | ErrorKind::NotADirectory
+            )
+        }
+        _ => false,
+    };
+    match is_missing {
+        true if !folder.is_dir() => format!(
+            "{}: there is no such folder, and so no audit log\n  fix: name the folder of the log, or the configuration with --config",
+            folder.display()
+        ),
+        true => format!(
+            "{error}\n  fix: name the folder of an audit log; --key names the public key of `verify`"
+        ),
+        false => error.to_string(),
+    }
+}
+
+fn failed(folder: &Path, error: &AuditError) -> Refusal {
+    Refusal(why(folder, error), exit::FAILED)
 }
 
 /// Runs `audit` and gives the exit code.
 pub(crate) fn audit(args: &AuditArgs) -> Result<i32, Refusal> {
+    let folder = |place: &Place| place.find(&args.config);
     match &args.command {
-        AuditCommand::Verify(args) => check(args),
-        AuditCommand::Search(args) => search(&args.folder, &args.wanted),
-        AuditCommand::Tail(args) => tail(args),
+        AuditCommand::Verify(args) => check(&folder(&args.place)?, args),
+        AuditCommand::Search(args) => search(&folder(&args.place)?, &args.wanted),
+        AuditCommand::Tail(args) => tail(&folder(&args.place)?, args),
     }
 }
 
-fn check(args: &VerifyArgs) -> Result<i32, Refusal> {
+fn check(folder: &Path, args: &VerifyArgs) -> Result<i32, Refusal> {
     let key = match &args.key {
         Some(file) => file.clone(),
-        None => args.folder.join("key.pub"),
+        None => folder.join("key.pub"),
     };
-    let result = PublicKey::open(&key).and_then(|key| verify(&args.folder, &key));
+    let result = PublicKey::open(&key).and_then(|key| verify(folder, &key));
     if args.json {
         let document = match &result {
             Ok(found) => serde_json::json!({
@@ -167,7 +225,7 @@ fn check(args: &VerifyArgs) -> Result<i32, Refusal> {
                 "unsigned": found.unsigned,
                 "partial": found.partial,
             }),
-            Err(error) => serde_json::json!({ "ok": false, "error": error.to_string() }),
+            Err(error) => serde_json::json!({ "ok": false, "error": why(folder, error) }),
         };
         output::say(&document.to_string());
         return Ok(if result.is_ok() {
@@ -176,10 +234,10 @@ fn check(args: &VerifyArgs) -> Result<i32, Refusal> {
             exit::FAILED
         });
     }
-    let found = result.map_err(|error| failed(&error))?;
+    let found = result.map_err(|error| failed(folder, &error))?;
     let mut text = format!(
         "{}: whole: lines {} to {} in {} files, {} checkpoints",
-        args.folder.display(),
+        folder.display(),
         found.first,
         found.last,
         found.segments,
@@ -204,7 +262,7 @@ fn check(args: &VerifyArgs) -> Result<i32, Refusal> {
 fn search(folder: &Path, wanted: &Wanted) -> Result<i32, Refusal> {
     let filter = wanted.filter();
     let mut lines = Lines::of(folder);
-    while let Some(line) = lines.next_line().map_err(|error| failed(&error))? {
+    while let Some(line) = lines.next_line().map_err(|error| failed(folder, &error))? {
         if filter.wants(&line) {
             print(&line, wanted.json)?;
         }
@@ -212,11 +270,11 @@ fn search(folder: &Path, wanted: &Wanted) -> Result<i32, Refusal> {
     Ok(exit::DONE)
 }
 
-fn tail(args: &TailArgs) -> Result<i32, Refusal> {
+fn tail(folder: &Path, args: &TailArgs) -> Result<i32, Refusal> {
     let filter = args.wanted.filter();
-    let mut lines = Lines::of(&args.folder);
+    let mut lines = Lines::of(folder);
     let mut last = std::collections::VecDeque::new();
-    while let Some(line) = lines.next_line().map_err(|error| failed(&error))? {
+    while let Some(line) = lines.next_line().map_err(|error| failed(folder, &error))? {
         if filter.wants(&line) {
             last.push_back(line);
             if last.len() > args.lines as usize {
@@ -229,7 +287,7 @@ fn tail(args: &TailArgs) -> Result<i32, Refusal> {
     }
     if args.follow {
         let mut lines = lines.follow();
-        while let Some(line) = lines.next_line().map_err(|error| failed(&error))? {
+        while let Some(line) = lines.next_line().map_err(|error| failed(folder, &error))? {
             if filter.wants(&line) {
                 print(&line, args.wanted.json)?;
             }

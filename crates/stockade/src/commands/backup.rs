@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use stockade_config::{Config, Loaded};
 use stockade_serve::{BackupError, RestoreOptions, back_up};
 
+use super::configuration::read_configuration;
 use super::guest::Refusal;
+use super::serve::CONFIG;
 use super::{exit, meant, output};
 
 pub(crate) const BACKUP_EXAMPLES: &str = "\
@@ -34,9 +35,6 @@ Examples:
 The server must be stopped. Nothing is changed before the whole backup was read and checked.
 
 Exit codes: 0 done, 1 the backup is damaged or a server is running, 2 bad usage.";
-
-/// Where the commands look for the configuration unless it is named.
-const CONFIG: &str = "stockade.yaml";
 
 #[derive(Args)]
 pub(crate) struct BackupArgs {
@@ -71,7 +69,7 @@ pub(crate) struct RestoreArgs {
 /// Runs `backup` and gives the exit code.
 pub(crate) fn backup(args: &BackupArgs) -> Result<i32, Refusal> {
     let began = Instant::now();
-    let loaded = read(&args.config)?;
+    let loaded = read_configuration(&args.config)?;
     let to = (args.to != Path::new("-")).then_some(args.to.as_path());
     if to.is_none() && io::stdout().is_terminal() {
         let message = "standard output is a terminal\n  fix: name a file, or redirect the output";
@@ -90,7 +88,7 @@ pub(crate) fn backup(args: &BackupArgs) -> Result<i32, Refusal> {
 
 /// Runs `restore` and gives the exit code.
 pub(crate) fn restore(args: &RestoreArgs) -> Result<i32, Refusal> {
-    let loaded = read(&args.config)?;
+    let loaded = read_configuration(&args.config)?;
     let from: Box<dyn Read> =
         if args.from == Path::new("-") {
             Box::new(io::stdin().lock())
@@ -127,13 +125,6 @@ pub(crate) fn restore(args: &RestoreArgs) -> Result<i32, Refusal> {
     }));
     output::print(&lines.join("\n"))?;
     Ok(exit::DONE)
-}
-
-fn read(config: &Path) -> Result<Loaded, Refusal> {
-    Config::read(config).map_err(|error| {
-        let message = format!("the configuration has errors:\n{error}");
-        Refusal(message, exit::USAGE)
-    })
 }
 
 fn failed(error: &BackupError) -> Refusal {

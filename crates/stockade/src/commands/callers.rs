@@ -75,7 +75,12 @@ impl CallerArgs {
                 path.display()
             )));
         }
-        let pepper = Pepper::read(&self.pepper).map_err(|error| failed(&error))?;
+        let pepper = Pepper::read(&self.pepper).map_err(|error| {
+            failed(&format_args!(
+                "{error}\n  fix: name the file that `stockade keys` made for {} with --pepper",
+                path.display()
+            ))
+        })?;
         let keys = Keys::open(path, pepper).map_err(|error| failed(&error))?;
         let quotas = match &self.quotas {
             Some(path) => Quotas::open(path, COUNTERS),

@@ -1,4 +1,4 @@
-//! `stockade deploy`, `versions` and `rollback`: code of an instance, uploaded to a running server.
+//! `stockade deploy` and `rollback`: code of an instance, uploaded to a running server.
 
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use stockade_protocol::harmless_line;
 use stockade_serve::{AdminClient, AskError};
 
+use super::file::read_bytes;
 use super::guest::Refusal;
 use super::live::failed;
 use super::serve::{CONFIG, control};
@@ -48,13 +49,6 @@ and node_modules are left out.
 
 Exit codes: 0 it gets its share of the requests, 1 it does not, 2 bad usage.";
 
-pub(crate) const VERSIONS_EXAMPLES: &str = "\
-Examples:
-  stockade versions
-  stockade versions --instance shop --json
-
-Exit codes: 0 done, 1 no server, or it refused, 2 bad usage.";
-
 pub(crate) const ROLLBACK_EXAMPLES: &str = "\
 Examples:
   stockade rollback                                          to the versions before
@@ -63,9 +57,9 @@ Examples:
 
 Exit codes: 0 it gets the requests, 1 it does not, and nothing has changed, 2 bad usage.";
 
-// Which server and which instance; a comment of documentation would become that of the command.
+// Which server; a comment of documentation would become that of the command.
 #[derive(Args)]
-struct Place {
+pub(super) struct Place {
     /// The server: the URL of its admin API, or the path of its control socket. With a URL, the variable STOCKADE_API_KEY
     /// has an API key with the scope admin [default: the control socket of the configuration]
     #[arg(long, value_name = "URL|PATH")]
@@ -79,13 +73,17 @@ struct Place {
     #[arg(long, value_name = "FILE", default_value = CONFIG, value_parser = meant::configuration())]
     config: PathBuf,
 
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+// Which instance.
+#[derive(Args)]
+struct Named {
     /// The instance [default: the only one with code]
     #[arg(long, value_name = "NAME")]
     instance: Option<String>,
-
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Args)]
@@ -110,11 +108,8 @@ pub(crate) struct DeployArgs {
     message: Option<String>,
 
     #[command(flatten)]
-    place: Place,
-}
+    named: Named,
 
-#[derive(Args)]
-pub(crate) struct VersionsArgs {
     #[command(flatten)]
     place: Place,
 }
@@ -123,6 +118,9 @@ pub(crate) struct VersionsArgs {
 pub(crate) struct RollbackArgs {
     /// The version, or `file` for the code that the configuration names [default: those before the current ones]
     version: Option<String>,
+
+    #[command(flatten)]
+    named: Named,
 
     #[command(flatten)]
     place: Place,
@@ -139,14 +137,14 @@ fn sticky(text: &str) -> Result<Sticky, String> {
     }
 }
 
-/// A server, and an instance of it.
-struct Server {
+/// A server that is asked.
+pub(super) struct Server {
     client: AdminClient,
     runtime: tokio::runtime::Runtime,
 }
 
 impl Place {
-    fn server(&self) -> Result<Server, Refusal> {
+    pub(super) fn server(&self) -> Result<Server, Refusal> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -158,28 +156,21 @@ impl Place {
                 client.map_err(|error| Refusal(error.to_string(), exit::USAGE))?
             }
             Some(path) => AdminClient::at_socket(Path::new(path)),
-            None => AdminClient::at_socket(&control(&self.config)),
+            None => AdminClient::at_socket(&control(&self.config)?),
         };
         Ok(Server { client, runtime })
     }
+}
 
+impl Named {
     /// The instance that was named, or the only one with code.
     fn instance(&self, server: &Server) -> Result<String, Refusal> {
-        if let Some(name) = &self.instance {
-            let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-            if name.is_empty() || !name.chars().all(is_name) {
-                let why = format!("{name:?} is not the name of an instance");
-                return Err(Refusal(why, exit::USAGE));
-            }
-            return Ok(name.clone());
-        }
-        let all = server.json(Method::GET, "/v1/instances", None)?;
-        let all = all["instances"].as_array().cloned().unwrap_or_default();
-        let with_code = all.iter().filter(|one| one["has_code"] == true);
-        let names: Vec<&str> = with_code.filter_map(|one| one["name"].as_str()).collect();
+        let names = match &self.instance {
+            Some(name) => vec![checked(name)?],
+            None => server.with_code()?,
+        };
         match names.as_slice() {
-            [only] => Ok((*only).to_owned()),
-            [] => Err(failed(&"the server has no instance with code")),
+            [only] => Ok(only.clone()),
             many => Err(Refusal(
                 format!(
                     "the server has {} instances with code\n  fix: name one with --instance: {}",
@@ -192,8 +183,36 @@ impl Place {
     }
 }
 
+/// The name of an instance, which becomes a part of a path.
+pub(super) fn checked(name: &str) -> Result<String, Refusal> {
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if name.is_empty() || !name.chars().all(is_name) {
+        let why = format!("{name:?} is not the name of an instance");
+        return Err(Refusal(why, exit::USAGE));
+    }
+    Ok(name.to_owned())
+}
+
 impl Server {
-    fn json(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, Refusal> {
+    /// The names of the instances with code: at least one.
+    pub(super) fn with_code(&self) -> Result<Vec<String>, Refusal> {
+        let all = self.json(Method::GET, "/v1/instances", None)?;
+        let all = all["instances"].as_array().cloned().unwrap_or_default();
+        let with_code = all.iter().filter(|one| one["has_code"] == true);
+        let names = with_code.filter_map(|one| one["name"].as_str().map(str::to_owned));
+        let names: Vec<String> = names.collect();
+        match names.is_empty() {
+            true => Err(failed(&"the server has no instance with code")),
+            false => Ok(names),
+        }
+    }
+
+    pub(super) fn json(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, Refusal> {
         let asking = self.client.json::<Value>(method, path, body.as_ref());
         self.runtime.block_on(asking).map_err(refused)
     }
@@ -206,7 +225,7 @@ fn refused(error: AskError) -> Refusal {
 /// Runs `deploy` and gives the exit code.
 pub(crate) fn deploy(args: &DeployArgs) -> Result<i32, Refusal> {
     let server = args.place.server()?;
-    let instance = args.place.instance(&server)?;
+    let instance = args.named.instance(&server)?;
     let (kind, bundle) = archive(&args.folder)?;
 
     // The version, without requests.
@@ -309,40 +328,10 @@ fn print(place: &Place, value: &Value, text: &str) -> Result<i32, Refusal> {
     Ok(exit::DONE)
 }
 
-/// Runs `versions` and gives the exit code.
-pub(crate) fn versions(args: &VersionsArgs) -> Result<i32, Refusal> {
-    let server = args.place.server()?;
-    let instance = args.place.instance(&server)?;
-    let path = format!("/v1/instances/{instance}/versions");
-    let versions = server.json(Method::GET, &path, None)?;
-    if args.place.json {
-        output::value(&versions.to_string())?;
-        return Ok(exit::DONE);
-    }
-    let all = versions["versions"].as_array().cloned().unwrap_or_default();
-    if all.is_empty() {
-        output::print(&format!("{instance}: no version was uploaded"))?;
-    }
-    for one in &all {
-        let text = |name: &str| one[name].as_str().unwrap_or_default().to_owned();
-        let line = format!(
-            "{}  {}  {:>3} %  {:>9} bytes  {}  {}",
-            text("version"),
-            text("created"),
-            one["percent"].as_u64().unwrap_or_default(),
-            one["bytes"].as_u64().unwrap_or_default(),
-            text("caller"),
-            text("message"),
-        );
-        output::print(harmless_line(&line, 8192).trim_end())?;
-    }
-    Ok(exit::DONE)
-}
-
 /// Runs `rollback` and gives the exit code.
 pub(crate) fn rollback(args: &RollbackArgs) -> Result<i32, Refusal> {
     let server = args.place.server()?;
-    let instance = args.place.instance(&server)?;
+    let instance = args.named.instance(&server)?;
     let request = match &args.version {
         Some(version) => json!({ "to": version }),
         None => json!({}),
@@ -364,11 +353,7 @@ fn archive(path: &Path) -> Result<(&'static str, Vec<u8>), Refusal> {
         return Ok(("application/x-tar", bundle(path)?));
     };
     let wrong = |why: &dyn std::fmt::Display| failed(&format!("{}: {why}", path.display()));
-    let size = path.metadata().map_err(|error| wrong(&error))?.len();
-    if size > MAX_BUNDLE {
-        return Err(wrong(&format!("it has more than {} MiB", MAX_BUNDLE >> 20)));
-    }
-    let bytes = std::fs::read(path).map_err(|error| wrong(&error))?;
+    let bytes = read_bytes(path, MAX_BUNDLE).map_err(|error| wrong(&error))?;
     Ok((kind, bytes))
 }
 
@@ -412,14 +397,19 @@ fn bundle(folder: &Path) -> Result<Vec<u8>, Refusal> {
                     &"it is neither a file nor a folder: links are not followed",
                 ));
             }
-            let contents = std::fs::read(&path).map_err(|error| wrong(&path, &error))?;
-            let size = contents.len() as u64;
+            let size = entry
+                .metadata()
+                .map_err(|error| wrong(&path, &error))?
+                .len();
             left = left.checked_sub(size).ok_or_else(|| {
                 wrong(
                     folder,
                     &format!("its files have more than {} MiB", MAX_BUNDLE >> 20),
                 )
             })?;
+            // It may grow meanwhile.
+            let contents = read_bytes(&path, size).map_err(|error| wrong(&path, &error))?;
+            let size = contents.len() as u64;
             let mut header = tar::Header::new_gnu();
             header.set_size(size);
             header.set_mode(0o644);

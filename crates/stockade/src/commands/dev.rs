@@ -30,7 +30,8 @@ Examples:
 
 The settings are those of stockade.yaml or of a wrangler file in the folder of the project, if there is one. Code that \
 imports packages is bundled by the esbuild of the project or in PATH. When a file changes, its code is replaced and pages \
-in browsers load again; code with errors is not taken, and what was in use before goes on.
+in browsers load again; code with errors is not taken, and what was in use before goes on. A request for \
+/.stockade/dev/scheduled?cron=*+*+*+*+* runs the handler `scheduled`.
 
 Exit codes: 1 it could not start, 2 bad usage, 130 Ctrl-C, 143 SIGTERM.";
 
@@ -211,7 +212,7 @@ struct Maker {
     status: Arc<DevelopmentStatus>,
     has_started: AtomicBool,
     has_worked: AtomicBool,
-    /// Those that were said last.
+    /// The notes that were said last.
     notes: Mutex<Vec<Note>>,
 }
 

@@ -54,7 +54,7 @@ impl Kept {
 struct Thrown {
     name: String,
     message: String,
-    /// Of its own, and not of the runtime's.
+    /// The `code` of the error's own, and not of the runtime's.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<String>,
     stack: Option<String>,
@@ -65,7 +65,8 @@ struct Thrown {
 
 impl Thrown {
     fn new(error: &GuestError) -> Self {
-        let position = error.position.as_ref();
+        let position = error.place();
+        let position = position.as_ref();
         Self {
             name: error.name.clone(),
             message: error.message.clone(),

@@ -6,11 +6,12 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 use stockade::rpc::{ExportError, call_export, plain_json};
-use stockade::run::{NOT_JSON, Prelude, set_running};
+use stockade::run::{MAX_PRELUDE_BYTES, NOT_JSON, Prelude, set_running};
 use stockade::{ConsoleMode, ModuleFiles, Payload};
 
 use super::document::Done;
 use super::failure::Failure;
+use super::file::read_text;
 use super::guest::{GuestArgs, Guests, Refusal, read};
 use super::receipt::{Asked, ReceiptArgs};
 use super::recorded::RecordedArgs;
@@ -50,7 +51,7 @@ const EVALUATED: &str = "main.ts";
 #[derive(Args)]
 pub(crate) struct ExecArgs {
     /// The guest's file: TypeScript or JavaScript, `-` for standard input. It imports files of its own folder
-    #[arg(value_name = "FILE", value_parser = meant::code(), required_unless_present = "eval")]
+    #[arg(value_name = "FILE", value_parser = meant::code(), required_unless_present_any = ["eval", "prelude"])]
     module: Option<PathBuf>,
 
     /// Run this code and print its result: what a top-level return, the default export or the last expression gives
@@ -58,7 +59,7 @@ pub(crate) struct ExecArgs {
     eval: Option<String>,
 
     /// Run this file before the code of -e, in the same isolate: what it sets as a property of globalThis is there for the code
-    #[arg(long, value_name = "FILE", conflicts_with = "module")]
+    #[arg(long, value_name = "FILE")]
     prelude: Option<PathBuf>,
 
     /// Give the guest a file, as data/rows.json=/tmp/rows.json. It imports modules and JSON, and reads the others as
@@ -136,8 +137,30 @@ pub(crate) fn exec(args: &ExecArgs) -> Result<i32, Refusal> {
     })
 }
 
+/// What is wrong with a prelude that runs before no code of `-e`.
+fn lonely_prelude(args: &ExecArgs) -> Option<Refusal> {
+    let prelude = args.prelude.as_ref().filter(|_| args.eval.is_none())?;
+    let shown = prelude.display();
+    let message = match &args.module {
+        Some(module) => format!(
+            "--prelude runs before the code of -e, and not before a file\n  \
+             fix: import {shown} in {module}, or give the code: stockade exec --prelude {shown} -e \"$(cat {module})\"",
+            module = module.display()
+        ),
+        None => format!(
+            "--prelude runs before the code of -e, which is missing\n  \
+             fix: give the code: stockade exec --prelude {shown} -e '6 * 7'\n  \
+             or run the file by itself: stockade exec {shown}"
+        ),
+    };
+    Some(Refusal(message, exit::USAGE))
+}
+
 /// The guest of the command line, with these arguments.
 fn guests(args: &ExecArgs, list: &Value) -> Result<Guests, Refusal> {
+    if let Some(refusal) = lonely_prelude(args) {
+        return Err(refusal);
+    }
     let modules = || match (&args.module, &args.eval) {
         (Some(module), _) => read(module),
         (None, code) => Ok(ModuleFiles {
@@ -172,7 +195,7 @@ fn guests(args: &ExecArgs, list: &Value) -> Result<Guests, Refusal> {
 
 /// Reads and compiles what runs before the code. It is a part of the code that a receipt names.
 fn read_prelude(path: &Path, guests: &mut Guests) -> Result<Prelude, Refusal> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let text = read_text(path, MAX_PRELUDE_BYTES as u64).map_err(|error| {
         let message = format!("--prelude: {} cannot be read: {error}", path.display());
         Refusal(message, exit::FAILED)
     })?;

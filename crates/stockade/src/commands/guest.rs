@@ -15,6 +15,7 @@ use stockade_limits::MAX_NAME_LEN;
 use stockade_transpile::open_stream;
 
 use super::exit;
+use super::file::read_bytes;
 use super::units::{limit_of_memory, limit_of_time};
 
 /// The isolation of a guest.
@@ -32,7 +33,7 @@ pub(crate) enum Level {
 }
 
 impl Level {
-    /// The same as an option of an isolate.
+    /// The level as an option of an isolate.
     pub(crate) fn isolation(self) -> Isolation {
         match self {
             Self::Thread => Isolation::Thread,
@@ -237,13 +238,7 @@ fn added_files(given: &[String]) -> Result<Files, Refusal> {
     let mut files = Files::new();
     for given in given {
         let (name, path) = named(given, "--file", "NAME=PATH")?;
-        let length = std::fs::metadata(path).map(|file| file.len());
-        let read = length.and_then(|length| match length > MAX_FILE_BYTES as u64 {
-            true => Err(std::io::Error::other(format!(
-                "it is larger than {MAX_FILE_BYTES} bytes"
-            ))),
-            false => std::fs::read(path),
-        });
+        let read = read_bytes(Path::new(path), MAX_FILE_BYTES as u64);
         let content = read.map_err(|error| {
             let message = format!("cannot read '{path}' for --file {name}: {error}");
             Refusal(message, exit::FAILED)

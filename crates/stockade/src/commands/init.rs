@@ -75,6 +75,12 @@ pub(crate) fn init(args: &InitArgs) -> Result<i32, Refusal> {
         // The command line has one of both.
         None => return Ok(exit::USAGE),
     };
+    if args.folder.exists() && !args.folder.is_dir() {
+        let folder = args.folder.display();
+        return Err(failed(&format_args!(
+            "'{folder}' is not a folder\n  fix: name one, which is made if it is not there"
+        )));
+    }
     let files = project_files(template);
     let written = write_files(&args.folder, &files).map_err(|error| failed(&error))?;
     let folder = args.folder.display();
@@ -95,6 +101,14 @@ pub(crate) fn init(args: &InitArgs) -> Result<i32, Refusal> {
 /// Writes a configuration with what a wrangler file says.
 fn convert(from: &Path) -> Result<i32, Refusal> {
     let converted = read_wrangler(from).map_err(|error| failed(&error))?;
+    let sites = converted.configuration["instances"].as_object();
+    let mut sites = sites.into_iter().flat_map(|sites| sites.values());
+    if sites.all(|site| site["code"].is_null() && site["assets"].is_null()) {
+        let from = from.display();
+        return Err(failed(&format_args!(
+            "{from} names no code and no files\n  fix: add `main`, or `assets` with a `directory`"
+        )));
+    }
     let name = from.file_name().unwrap_or(from.as_os_str());
     let name = name.to_string_lossy();
     let notes = converted.notes.iter().map(ToString::to_string);

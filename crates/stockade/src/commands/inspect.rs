@@ -22,6 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::guest::Refusal;
 use super::live::{ServerArgs, failed, run};
+use super::units::address;
 use super::{exit, output};
 
 pub(crate) const INSPECT_EXAMPLES: &str = "\
@@ -48,7 +49,7 @@ pub(crate) struct InspectArgs {
     instance: Option<String>,
 
     /// Where debuggers connect: an address of this machine, and a port or 0 for any
-    #[arg(long, value_name = "HOST:PORT", default_value_t = LISTEN)]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address, default_value_t = LISTEN)]
     listen: SocketAddr,
 
     #[command(flatten)]
@@ -131,7 +132,7 @@ pub(crate) fn inspect(args: &InspectArgs) -> Result<i32, Refusal> {
         return Err(Refusal(message, exit::USAGE));
     }
     run(async {
-        let client = args.server.client();
+        let client = args.server.client()?;
         let mut mirrors = wanted(&client, args).await?;
         let mut interrupted = signal(SignalKind::interrupt()).map_err(|error| failed(&error))?;
         let mut terminated = signal(SignalKind::terminate()).map_err(|error| failed(&error))?;
@@ -175,14 +176,19 @@ async fn wanted(
         |instance: &&Instance| (args.instance.as_ref()).is_none_or(|name| instance.name == *name);
     let chosen: Vec<&Instance> = all.instances.iter().filter(named).collect();
     if !chosen.iter().any(|instance| instance.inspect) {
+        let fix = "set `inspect: true` in the configuration of an instance";
         let what = match (&args.instance, chosen.is_empty()) {
-            (Some(name), true) => format!("there is no instance {name:?}"),
-            (Some(name), false) => format!("the instance {name:?} cannot be debugged"),
-            (None, _) => "no instance can be debugged".to_owned(),
+            (Some(name), true) => {
+                let names: Vec<&str> = all.instances.iter().map(|one| &*one.name).collect();
+                let names = names.join(", ");
+                format!("there is no instance {name:?}\n  fix: name one of {names}")
+            }
+            (Some(name), false) => {
+                format!("the instance {name:?} cannot be debugged\n  fix: {fix}")
+            }
+            (None, _) => format!("no instance can be debugged\n  fix: {fix}"),
         };
-        return Err(failed(&format!(
-            "{what}\n  fix: set `inspect: true` in the configuration of one"
-        )));
+        return Err(failed(&what));
     }
     let mut found = BTreeMap::new();
     for instance in chosen.into_iter().filter(|instance| instance.inspect) {

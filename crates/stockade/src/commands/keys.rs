@@ -1,6 +1,6 @@
 //! `stockade keys`: API keys are made, shown, rotated, revoked, and carried from one store to another.
 
-use std::io::{IsTerminal as _, Read as _};
+use std::io::{BufReader, IsTerminal as _, Read as _};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,15 +11,13 @@ use serde_json::{Map, Value, json};
 use stockade_auth::{
     ApiKey, Export, KeyFields, KeyId, KeyLimits, KeyRecord, NewKey, Pepper, Scope, Status, Store,
 };
-use stockade_config::Config;
+use stockade_limits::without_value;
 use stockade_protocol::harmless_line;
 use stockade_serve::{AdminClient, AskError};
 
+use super::configuration::ConfigArgs;
 use super::guest::Refusal;
-use super::{exit, meant, output};
-
-/// Where commands look for the configuration unless it is named.
-const CONFIG: &str = "stockade.yaml";
+use super::{exit, output};
 
 /// Bytes of an import.
 const MAX_IMPORT: u64 = 4 << 30;
@@ -54,9 +52,8 @@ pub(crate) struct KeysArgs {
 // Where the keys are; a comment of documentation would become that of the command.
 #[derive(Args)]
 struct Place {
-    /// The configuration file of the server, which says where the keys are [default: stockade.yaml, if it exists]
-    #[arg(long, global = true, value_name = "FILE", value_parser = meant::configuration())]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgs,
 
     /// The file with the keys, where no configuration says [default: ./keys.db]
     #[arg(long, global = true, value_name = "FILE")]
@@ -192,26 +189,12 @@ struct Opened {
 impl Place {
     /// Finds the store: what the options say, then what the configuration says, then the default.
     fn open(&self) -> Result<Opened, Refusal> {
-        let default = Path::new(CONFIG);
-        let config = match &self.config {
-            Some(path) => Some(path.as_path()),
-            None => default.exists().then_some(default),
-        };
-        let loaded = match config {
-            Some(path) => Some(Config::read(path).map_err(|error| {
-                Refusal(
-                    format!("the configuration has errors:\n{error}"),
-                    exit::USAGE,
-                )
-            })?),
-            None => None,
-        };
         let (mut path, mut pepper) = (PathBuf::from("keys.db"), PathBuf::from("keys.pepper"));
         let (mut variable, mut control) = (None, PathBuf::from("stockade.sock"));
-        if let Some(loaded) = loaded {
-            let keys = loaded.config.api_keys;
+        if let Some(configured) = self.config.read()? {
+            let keys = configured.config.api_keys;
             (path, pepper, variable) = (keys.path, keys.pepper, keys.pepper_variable);
-            control = loaded.config.control;
+            control = configured.config.control;
         }
         if let Some(own) = &self.store {
             path.clone_from(own);
@@ -334,7 +317,7 @@ fn verify(store: &Store, now: SystemTime, json: bool) -> Result<i32, Refusal> {
     }
     let mut text = String::new();
     let read = std::io::stdin().take(4096).read_to_string(&mut text);
-    read.map_err(|error| failed(&error))?;
+    read.map_err(|error| failed(&format!("cannot read a key from standard input: {error}")))?;
     let known = match ApiKey::parse(text.trim()) {
         Ok(key) => store.verify(&key, now).map_err(|error| failed(&error))?,
         Err(error) if !json => return Err(failed(&format!("this is no API key: {error}"))),
@@ -366,15 +349,20 @@ fn verify(store: &Store, now: SystemTime, json: bool) -> Result<i32, Refusal> {
 }
 
 fn read_export(file: &Path) -> Result<Export, Refusal> {
-    let mut text = String::new();
-    let read = if file == Path::new("-") {
-        std::io::stdin().take(MAX_IMPORT).read_to_string(&mut text)
-    } else {
-        std::fs::File::open(file).and_then(|file| file.take(MAX_IMPORT).read_to_string(&mut text))
-    };
     let named = |error: &dyn std::fmt::Display| failed(&format!("{}: {error}", file.display()));
-    read.map_err(|error| named(&error))?;
-    serde_json::from_str(&text).map_err(|error| named(&error))
+    let from: Box<dyn std::io::Read> = if file == Path::new("-") {
+        Box::new(std::io::stdin().lock())
+    } else {
+        Box::new(std::fs::File::open(file).map_err(|error| named(&error))?)
+    };
+    let from = BufReader::with_capacity(1 << 16, from.take(MAX_IMPORT));
+    // It has the hashes of keys.
+    serde_json::from_reader(from).map_err(|error| {
+        let why = without_value(&error);
+        named(&format_args!(
+            "{why}\n  fix: take what `stockade keys export` prints"
+        ))
+    })
 }
 
 /// A key that was just made: alone on standard output, so that a script can take it.
@@ -391,6 +379,11 @@ fn print_new(made: &NewKey, json: bool) -> Result<(), Refusal> {
         record.id,
         shown(&record.name)
     ));
+    if record.scopes.is_empty() {
+        output::print_diagnostics(
+            "warning: the key has no scope, so it is let in nowhere; make one with --scope",
+        );
+    }
     Ok(())
 }
 
@@ -457,12 +450,10 @@ fn record_json(record: &KeyRecord, now: SystemTime) -> Value {
 
 /// All keys as a table with aligned columns.
 fn table(records: &[KeyRecord], now: SystemTime) -> String {
-    let mut rows = vec![
-        [
-            "id", "name", "owner", "status", "scopes", "expires", "last use",
-        ]
-        .map(str::to_owned),
+    let head = [
+        "id", "name", "owner", "status", "scopes", "expires", "last use",
     ];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(records.iter().map(|record| {
         [
             record.id.to_string(),
@@ -473,20 +464,9 @@ fn table(records: &[KeyRecord], now: SystemTime) -> String {
             time(record.expires),
             time(record.last_used),
         ]
+        .to_vec()
     }));
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..7).map(width).collect();
-    let lines = rows.iter().map(|row| {
-        let cells = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    });
-    lines.collect::<Vec<_>>().join("\n")
+    output::table(&rows)
 }
 
 /// Text of an import or a command line, without what steers a terminal.

@@ -71,7 +71,7 @@ struct ShowArgs {
     key: Option<KeyId>,
 
     /// The client's address
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     address: Option<IpAddr>,
 
     /// A header that the client sends, as 'x-tenant: acme'; may be given more than once
@@ -150,6 +150,11 @@ struct Reset {
     counters: u64,
 }
 
+fn address(text: &str) -> Result<IpAddr, String> {
+    let parsed = text.parse();
+    parsed.map_err(|_| "expected an IP address, as 192.0.2.7 or 2001:db8::7".to_owned())
+}
+
 fn key(text: &str) -> Result<KeyId, String> {
     KeyId::parse(text).ok_or_else(|| "expected the id of a key, as key_0aB3dE5fG7h".to_owned())
 }
@@ -179,7 +184,7 @@ fn reset(args: &ResetArgs) -> Result<i32, Refusal> {
             format!("/v1/limits/{id}")
         }
     };
-    let client = args.answer.server.client();
+    let client = args.answer.server.client()?;
     let reset: Reset = run(async {
         let asking = client.json(Method::DELETE, &path, None).await;
         asking.map_err(|error| failed(&error))
@@ -224,7 +229,7 @@ fn ask(
     instance: Option<&str>,
     client: &[(&'static str, String)],
 ) -> Result<All, Refusal> {
-    let server = answer.server.client();
+    let server = answer.server.client()?;
     run(async {
         let mut all = All { limits: Vec::new() };
         let mut cursor = None;

@@ -28,11 +28,13 @@ pub(crate) struct ServerArgs {
 }
 
 impl ServerArgs {
-    pub(crate) fn client(&self) -> AdminClient {
-        match &self.control {
+    /// # Errors
+    /// When there is no configuration that names the server.
+    pub(crate) fn client(&self) -> Result<AdminClient, Refusal> {
+        Ok(match &self.control {
             Some(path) => AdminClient::at_socket(path),
-            None => AdminClient::at_socket(&control(&self.config)),
-        }
+            None => AdminClient::at_socket(&control(&self.config)?),
+        })
     }
 }
 
@@ -61,6 +63,18 @@ pub(crate) struct ServerStatus {
     pub(crate) requests: u64,
     pub(crate) websockets: u64,
     pub(crate) audit: Option<AuditLog>,
+    /// None too if the server is of a version that does not state it.
+    #[serde(default)]
+    pub(crate) refused_reload: Option<RefusedReload>,
+    #[serde(default)]
+    pub(crate) state_writable: Option<bool>,
+}
+
+/// A reload after which the configuration before it stayed in use.
+#[derive(Deserialize)]
+pub(crate) struct RefusedReload {
+    pub(crate) at: String,
+    pub(crate) why: String,
 }
 
 #[derive(Deserialize)]
@@ -124,13 +138,13 @@ struct Mirror {
 }
 
 impl Instance {
-    /// Those of the versions that get requests.
+    /// Mirrors that are ready, of the versions that get requests.
     pub(crate) fn mirrors_ready(&self) -> usize {
         let mirrors = self.mirrors.iter().filter(|mirror| !mirror.preview);
         mirrors.filter(|mirror| mirror.state == "ready").count()
     }
 
-    /// Of all mirrors, those of previews too.
+    /// Bytes of memory of all mirrors, those of previews too.
     pub(crate) fn memory(&self) -> u64 {
         self.mirrors.iter().map(|mirror| mirror.memory_bytes).sum()
     }
@@ -152,6 +166,43 @@ pub(crate) struct Sample {
     pub(crate) in_flight: u64,
     pub(crate) queued: u64,
     pub(crate) kills: BTreeMap<String, u64>,
+}
+
+impl Sample {
+    /// The sum of consecutive samples. Percentiles cannot be added: `p50_ms` is that of the interval in which the middle one of all
+    /// requests was, by their `p50_ms`, and `p99_ms` the largest.
+    fn sum(samples: &[Self]) -> Self {
+        let Some(last) = samples.last() else {
+            return Self::default();
+        };
+        let mut sum = Self {
+            in_flight: last.in_flight,
+            queued: last.queued,
+            ..Self::default()
+        };
+        for sample in samples {
+            sum.requests += sample.requests;
+            sum.errors += sample.errors;
+            sum.cpu_ms += sample.cpu_ms;
+            if sample.p99_ms > sum.p99_ms {
+                sum.p99_ms = sample.p99_ms;
+            }
+            for (reason, count) in &sample.kills {
+                *sum.kills.entry(reason.clone()).or_default() += count;
+            }
+        }
+        let medians = samples
+            .iter()
+            .filter_map(|one| Some((one.p50_ms?, one.requests)));
+        let mut medians: Vec<(f64, u64)> = medians.collect();
+        medians.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let mut before = 0;
+        sum.p50_ms = medians.iter().find_map(|(median, requests)| {
+            before += requests;
+            (2 * before >= sum.requests).then_some(*median)
+        });
+        sum
+    }
 }
 
 /// Everything about a server that fits on a screen.
@@ -194,6 +245,26 @@ impl Overview {
         })
     }
 
+    /// Asks the server for the last ten seconds, as one sample of each instance.
+    ///
+    /// # Errors
+    /// When no server answers.
+    pub(crate) async fn ask_recent(client: &AdminClient) -> Result<Self, AskError> {
+        let mut overview = Self::ask(client, 1).await?;
+        let most = overview.samples.values().map(Vec::len).max().unwrap_or(0);
+        if most == 0 {
+            // There are too many instances for samples of each second.
+            return Self::ask(client, 10).await;
+        }
+        let seconds = most.min(10);
+        overview.seconds = seconds as f64;
+        for samples in overview.samples.values_mut() {
+            let recent = samples.split_off(samples.len().saturating_sub(seconds));
+            *samples = vec![Sample::sum(&recent)];
+        }
+        Ok(overview)
+    }
+
     /// The last sample of an instance.
     pub(crate) fn last(&self, name: &str) -> Sample {
         let samples = self.samples.get(name);
@@ -215,6 +286,12 @@ impl Document {
             instances: client.json(Method::GET, "/v1/instances", None).await?,
             metrics: client.json(Method::GET, &history(10), None).await?,
         })
+    }
+
+    /// Whether all instances are ready.
+    pub(crate) fn is_ready(&self) -> bool {
+        let all = self.instances["instances"].as_array();
+        all.is_some_and(|all| all.iter().all(|one| one["ready"] == true))
     }
 }
 
@@ -296,6 +373,29 @@ mod tests {
             lines[0].ends_with("   CPU") && lines[1].ends_with("  100%"),
             "{lines:?}"
         );
+    }
+
+    #[test]
+    fn sum_of_samples_has_their_counts_and_percentiles_between_theirs() {
+        let sample = |requests, p50_ms, p99_ms| Sample {
+            requests,
+            p50_ms,
+            p99_ms,
+            cpu_ms: 5,
+            in_flight: requests,
+            kills: BTreeMap::from([("cpu_limit_exceeded".to_owned(), 1)]),
+            ..Sample::default()
+        };
+        let sum = Sample::sum(&[
+            sample(1, Some(90.0), Some(99.0)),
+            sample(0, None, None),
+            sample(8, Some(2.0), Some(5.0)),
+        ]);
+        assert_eq!((sum.requests, sum.cpu_ms, sum.in_flight), (9, 15, 8));
+        assert_eq!((sum.p50_ms, sum.p99_ms), (Some(2.0), Some(99.0)));
+        assert_eq!(sum.kills["cpu_limit_exceeded"], 3);
+        let none = Sample::sum(&[]);
+        assert_eq!((none.requests, none.p50_ms), (0, None));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::io::IsTerminal as _;
 
 use clap::Args;
-use http::Method;
-use stockade_serve::{AdminResponse, show_line};
+use http::{Method, StatusCode};
+use stockade_serve::{AdminClient, AdminResponse, AskError, show_line};
 
 use super::guest::Refusal;
 use super::live::{ServerArgs, failed, run};
@@ -61,8 +61,12 @@ pub(crate) fn logs(args: &LogsArgs) -> Result<i32, Refusal> {
     let path = format!("/v1/logs?{}", query.finish());
     let out = std::io::stdout();
     let colours = (!args.json && out.is_terminal()).then(|| style::wanted(&out));
+    let client = args.server.client()?;
     run(async {
-        let response = args.server.client().send(Method::GET, &path, None).await;
+        if let Some(name) = &args.instance {
+            warn_of_unknown(&client, name).await;
+        }
+        let response = client.send(Method::GET, &path, None).await;
         let mut events = Events::new(response.map_err(|error| failed(&error))?);
         while let Some((event, data)) = events.next().await? {
             let text = match (&*event, colours) {
@@ -80,6 +84,18 @@ pub(crate) fn logs(args: &LogsArgs) -> Result<i32, Refusal> {
         }
         Ok(exit::DONE)
     })
+}
+
+/// An instance that is not there may have lines of the time when it was, or may come.
+async fn warn_of_unknown(client: &AdminClient, name: &str) {
+    let name: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
+    let path = format!("/v1/instances/{name}");
+    let asked = client.json::<serde::de::IgnoredAny>(Method::GET, &path, None);
+    if let Err(AskError::Refused { status, detail }) = asked.await
+        && status == StatusCode::NOT_FOUND
+    {
+        output::print_diagnostics(&format!("warning: {detail}"));
+    }
 }
 
 /// Server-sent events (<https://html.spec.whatwg.org/#parsing-an-event-stream>), as the admin API writes them.

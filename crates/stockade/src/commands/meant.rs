@@ -54,6 +54,13 @@ pub(crate) fn command(word: &str) -> Option<String> {
              did you mean: stockade serve {word}"
         ));
     }
+    if path.is_dir() {
+        return Some(format!(
+            "there is no command '{word}': it is a folder\n  \
+             did you mean: stockade dev {word} (serves the site in it on this machine)\n            \
+             or: stockade test {word} (runs its tests)"
+        ));
+    }
     if !ends_with(path, &CODE) && !path.exists() {
         return None;
     }
@@ -85,9 +92,12 @@ mod tests {
                 .ends_with("stockade serve a/b.yaml")
         );
         assert!(
-            command("src").is_some(),
+            command("Cargo.toml")
+                .unwrap()
+                .contains("stockade exec Cargo.toml"),
             "what exists is a file, whatever its ending"
         );
+        assert!(command("src").unwrap().contains("stockade dev src"));
         for word in ["rnu", "help-me", ""] {
             assert_eq!(command(word), None, "{word}");
         }

@@ -5,6 +5,7 @@ mod audit;
 mod backup;
 mod call;
 mod callers;
+mod configuration;
 mod deploy;
 mod dev;
 mod doctor;
@@ -12,6 +13,7 @@ mod document;
 mod exec;
 mod exit;
 mod failure;
+mod file;
 mod guest;
 mod init;
 mod inspect;
@@ -38,6 +40,7 @@ mod top;
 mod types;
 mod units;
 mod usage;
+mod versions;
 
 pub(crate) use audit::{AUDIT_EXAMPLES, AuditArgs, audit};
 pub(crate) use backup::{
@@ -45,8 +48,7 @@ pub(crate) use backup::{
 };
 pub(crate) use call::{CallArgs, call, examples as call_examples};
 pub(crate) use deploy::{
-    DEPLOY_EXAMPLES, DeployArgs, ROLLBACK_EXAMPLES, RollbackArgs, VERSIONS_EXAMPLES, VersionsArgs,
-    deploy, rollback, versions,
+    DEPLOY_EXAMPLES, DeployArgs, ROLLBACK_EXAMPLES, RollbackArgs, deploy, rollback,
 };
 pub(crate) use dev::{DEV_EXAMPLES, DevArgs, dev};
 pub(crate) use doctor::{DoctorArgs, EXAMPLES as DOCTOR_EXAMPLES, doctor};
@@ -59,7 +61,7 @@ pub(crate) use limits::{EXAMPLES as LIMITS_EXAMPLES, LimitsArgs, limits};
 pub(crate) use logs::{LOGS_EXAMPLES, LogsArgs, logs};
 pub(crate) use mcp::{MCP_EXAMPLES, McpArgs, mcp};
 pub(crate) use meant::{code as meant_code, command as meant_command};
-pub(crate) use output::{complain, print};
+pub(crate) use output::{complain, note, print};
 pub(crate) use profile::{EXAMPLES as PROFILE_EXAMPLES, ProfileArgs, profile};
 pub(crate) use receipt::{
     RECEIPT_EXAMPLES, ReceiptKeyArgs, VERIFY_EXAMPLES, VerifyArgs, receipt_key, verify,
@@ -76,3 +78,4 @@ pub(crate) use top::{TOP_EXAMPLES, TopArgs, top};
 pub(crate) use types::{TYPES_EXAMPLES, TypesArgs, types};
 pub(crate) use units::{limit_of_memory, limit_of_time};
 pub(crate) use usage::{USAGE_EXAMPLES, UsageArgs, usage};
+pub(crate) use versions::{VERSIONS_EXAMPLES, VersionsArgs, versions};

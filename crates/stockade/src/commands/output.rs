@@ -110,21 +110,25 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 }
 
 /// Lines of the command's own on standard error, which say themselves what they are.
-#[expect(
-    clippy::print_stderr,
-    reason = "this is where the program speaks to its user"
-)]
 pub(crate) fn print_diagnostics(text: &str) {
-    eprintln!("{}", Style::of(&std::io::stderr()).diagnostics(text));
+    let text = harmless(text, usize::MAX);
+    note(&Style::of(&std::io::stderr()).diagnostics(&text));
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "this is where the program speaks to its user"
-)]
+/// Says what is wrong. Names of files and texts of other programs in it do not steer the terminal.
 pub(crate) fn complain(message: &str) {
+    let message = harmless(message, usize::MAX);
     let style = Style::of(&std::io::stderr());
-    eprintln!("{}: {}", style.bad("error"), style.message(message));
+    note(&format!(
+        "{}: {}",
+        style.bad("error"),
+        style.message(&message)
+    ));
+}
+
+/// A line as it is, on standard error. Where nobody reads it, the exit code says what there is to say.
+pub(crate) fn note(text: &str) {
+    let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
 }
 
 /// Prints a value: indented on a terminal, on one line elsewhere.
@@ -141,6 +145,21 @@ pub(crate) fn plain(json: &str) -> Result<(), Failure> {
         Ok(text) => print(&harmless(&text, usize::MAX)),
         Err(_) => value(json),
     }
+}
+
+/// Rows of cells as lines, each column as wide as its widest cell. Cells have no line breaks.
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..rows.first().map_or(0, Vec::len)).map(width).collect();
+    let lines = rows.iter().map(|row| {
+        let cells = row.iter().zip(&widths);
+        let cells = cells.map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn pretty(json: &str) -> Option<String> {

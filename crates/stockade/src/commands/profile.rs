@@ -42,7 +42,7 @@ pub(crate) struct ProfileArgs {
     kind: Kind,
 
     /// How long a CPU profile is recorded, at most 300
-    #[arg(long, value_name = "NUMBER", default_value = "10")]
+    #[arg(long, value_name = "NUMBER", value_parser = seconds, default_value = "10")]
     seconds: f64,
 
     /// The file; `-` is standard output, where heap statistics go unless a file is named
@@ -79,6 +79,13 @@ impl Kind {
     }
 }
 
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok();
+    seconds
+        .filter(|seconds| (0.01..=LONGEST_PROFILE.as_secs_f64()).contains(seconds))
+        .ok_or_else(|| "expected a number from 0.01 to 300".to_owned())
+}
+
 /// Runs the command and gives the exit code.
 pub(crate) fn profile(args: &ProfileArgs) -> Result<i32, Refusal> {
     if args.svg.is_some() && args.kind != Kind::Cpu {
@@ -89,17 +96,13 @@ pub(crate) fn profile(args: &ProfileArgs) -> Result<i32, Refusal> {
         let message = "--svg needs the CPU profile in a file: leave out -o -";
         return Err(Refusal(message.to_owned(), exit::USAGE));
     }
-    if !(0.01..=LONGEST_PROFILE.as_secs_f64()).contains(&args.seconds) {
-        let message = "--seconds is a number from 0.01 to 300";
-        return Err(Refusal(message.to_owned(), exit::USAGE));
-    }
     // As the configuration wants it, and as a URL takes it.
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if args.instance.is_empty() || !args.instance.bytes().all(is_plain) {
         let message = format!("{:?} is not the name of an instance", args.instance);
         return Err(Refusal(message, exit::USAGE));
     }
-    let client = args.server.client();
+    let client = args.server.client()?;
     let (mirror, path) = run(fetch(&client, args))?;
     if let (Some(picture), Some(path)) = (&args.svg, &path) {
         let title = format!("{}, mirror {mirror}", args.instance);

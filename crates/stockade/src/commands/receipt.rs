@@ -1,6 +1,5 @@
 //! Signed receipts: `--receipt` of `exec` and `call`, `stockade verify`, and `stockade receipt key`.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,6 +17,7 @@ use stockade_usage::receipt::{
 
 use super::document::Done;
 use super::failure::Failure;
+use super::file::read_text_or_input;
 use super::guest::{GuestArgs, Guests, Refusal};
 use super::{exit, output};
 
@@ -173,7 +173,11 @@ impl ReceiptArgs {
 
 /// Opens the signing key, or makes it, with its public half next to it.
 fn open_key(path: &Path) -> Result<SigningKey, Refusal> {
-    let key = SigningKey::open(path).map_err(failed)?;
+    let key = SigningKey::open(path).map_err(|error| {
+        failed(format!(
+            "the key of receipts can be neither read nor made: {error}"
+        ))
+    })?;
     let public = path.with_extension("pub");
     if !public.exists() {
         std::fs::write(&public, key.public().to_hex() + "\n")
@@ -330,14 +334,8 @@ fn read_public(path: &Path) -> Result<PublicKey, Refusal> {
 }
 
 fn read(path: &Path) -> Result<String, Refusal> {
-    let mut text = String::new();
-    let read = if path == Path::new("-") {
-        std::io::stdin().take(MAX_RECEIPT).read_to_string(&mut text)
-    } else {
-        std::fs::File::open(path).and_then(|file| file.take(MAX_RECEIPT).read_to_string(&mut text))
-    };
-    read.map_err(|error| failed(format!("{}: {error}", path.display())))?;
-    Ok(text)
+    let read = read_text_or_input(path, MAX_RECEIPT);
+    read.map_err(|error| failed(format!("{}: {error}", path.display())))
 }
 
 /// What a receipt states, for people. The signer's texts are those of a program, and may be of another one.

@@ -260,20 +260,33 @@ pub(crate) fn schema() -> Result<i32, Refusal> {
     Ok(exit::DONE)
 }
 
-/// The control socket of a server with this configuration. Where the configuration has errors now, it is probably
-/// at its default place; the server is asked all the same and reports the errors.
-pub(super) fn control(config: &Path) -> PathBuf {
-    match Config::read(config) {
-        Ok(loaded) => loaded.config.control,
-        Err(_) => config.with_file_name(CONTROL),
+/// The control socket of a server with this configuration. Where the configuration has errors now, or is gone, it is
+/// probably at its default place; the server is asked all the same and reports the errors.
+///
+/// # Errors
+/// When neither the configuration nor a socket next to it is there.
+pub(super) fn control(config: &Path) -> Result<PathBuf, Refusal> {
+    if let Ok(loaded) = Config::read(config) {
+        return Ok(loaded.config.control);
     }
+    let socket = config.with_file_name(CONTROL);
+    if config.exists() || socket.exists() {
+        return Ok(socket);
+    }
+    let message = format!(
+        "there is no configuration {}, and no server listens on {}\n  \
+         fix: start `stockade serve`, or name the configuration file of a server that runs",
+        config.display(),
+        socket.display()
+    );
+    Err(Refusal(message, exit::FAILED))
 }
 
 /// Runs `reload` and gives the exit code.
 pub(crate) fn reload(args: &ReloadArgs) -> Result<i32, Refusal> {
     let control = match &args.control {
         Some(path) => path.clone(),
-        None => control(&args.config),
+        None => control(&args.config)?,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::guest::Refusal;
 use super::live::{
-    Document, Instance, Overview, Preview, ServerArgs, Version, columns, failed, milliseconds, run,
-    uptime,
+    Document, Instance, Overview, Preview, RefusedReload, ServerArgs, Version, columns, failed,
+    milliseconds, run, uptime,
 };
 use super::units::short_bytes;
 use super::{exit, output};
@@ -36,21 +36,25 @@ pub(crate) struct StatusArgs {
 
 /// Runs `status` and gives the exit code.
 pub(crate) fn status(args: &StatusArgs) -> Result<i32, Refusal> {
-    let client = args.server.client();
+    let client = args.server.client()?;
     if args.json {
         let document = run(async { Document::ask(&client).await.map_err(|error| failed(&error)) })?;
         let text = serde_json::to_string(&document).map_err(|error| failed(&error))?;
         output::value(&text)?;
-        return Ok(exit::DONE);
+        return Ok(code(document.is_ready()));
     }
     let overview = run(async {
-        Overview::ask(&client, 10)
+        Overview::ask_recent(&client)
             .await
             .map_err(|error| failed(&error))
     })?;
     output::say(&text(&overview));
     let ready = overview.instances.iter().all(|instance| instance.ready);
-    Ok(if ready { exit::DONE } else { exit::FAILED })
+    Ok(code(ready))
+}
+
+fn code(ready: bool) -> i32 {
+    if ready { exit::DONE } else { exit::FAILED }
 }
 
 /// The first lines: the server itself.
@@ -81,6 +85,17 @@ pub(crate) fn head(overview: &Overview) -> String {
         if let Some(why) = &audit.failing {
             let _ = write!(text, ", cannot be written: {why}");
         }
+    }
+    if server.state_writable == Some(false) {
+        text.push_str("\nshared state: cannot be written");
+    }
+    if let Some(RefusedReload { at, why }) = &server.refused_reload {
+        let why = why.lines().next().unwrap_or_default();
+        let why = stockade_protocol::harmless_line(why, 200);
+        let _ = write!(
+            text,
+            "\nthe reload at {at} was refused, the configuration before it stays in use: {why}"
+        );
     }
     text
 }

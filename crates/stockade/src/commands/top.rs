@@ -109,9 +109,13 @@ pub(crate) fn top(args: &TopArgs) -> Result<i32, Refusal> {
         let why = "top needs a terminal\n  fix: `stockade status` prints the same once";
         return Err(Refusal(why.to_owned(), exit::USAGE));
     }
+    if std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb") {
+        let why = "top needs a terminal whose cursor moves, and TERM names none\n  fix: `stockade status` prints the same once";
+        return Err(Refusal(why.to_owned(), exit::USAGE));
+    }
     let colours = style::wanted(&std::io::stdout());
     run(async {
-        let client = args.server.client();
+        let client = args.server.client()?;
         // What is wrong with the server is said before the screen is taken.
         let ask = async || {
             Overview::ask(&client, 1)

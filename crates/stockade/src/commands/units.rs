@@ -1,5 +1,6 @@
 //! Times and memory on the command line: with a unit, as in the configuration file, or as a bare number.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use stockade_config::{size, time};
@@ -62,6 +63,18 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         ));
     }
     Ok(Duration::from_secs_f64(ms / 1e3))
+}
+
+/// An address to listen on: an IP address or `localhost`, and a port.
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+    let of_name = || {
+        let port = text.strip_prefix("localhost:")?.parse().ok()?;
+        Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    };
+    text.parse().ok().or_else(of_name).ok_or_else(|| {
+        "expected an IP address or localhost, and a port, as 127.0.0.1:7030 or [::1]:7030"
+            .to_owned()
+    })
 }
 
 /// Bytes for a column, in the unit that gives few digits.
@@ -160,6 +173,23 @@ mod tests {
         assert_eq!(bytes("65536"), Ok(65536));
         assert_eq!(bytes("64kb"), Ok(65536));
         assert!(bytes("4gb").is_err() && bytes("-1").is_err() && bytes("1.5").is_err());
+    }
+
+    #[test]
+    fn address_has_a_port() {
+        let of = |text: &str| address(text).map(|address| address.to_string());
+        assert_eq!(of("localhost:0").as_deref(), Ok("127.0.0.1:0"));
+        assert_eq!(of("[::1]:7030").as_deref(), Ok("[::1]:7030"));
+        for text in [
+            "",
+            "7030",
+            "localhost",
+            "example.com:80",
+            "127.0.0.1",
+            "127.0.0.1:99999",
+        ] {
+            assert!(of(text).unwrap_err().contains("127.0.0.1:7030"), "{text}");
+        }
     }
 
     #[test]

@@ -1,18 +1,15 @@
 //! `stockade usage`: what instances and API keys used, from the file that a server writes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use stockade_config::Config;
 use stockade_protocol::harmless_line;
 use stockade_usage::{By, Caller, Counts, Day, Group, Query, Report, Store};
 
+use super::configuration::{ConfigArgs, Configured};
 use super::guest::Refusal;
 use super::units::exact_bytes;
-use super::{exit, meant, output};
-
-/// Where the command looks for the configuration unless it is named.
-const CONFIG: &str = "stockade.yaml";
+use super::{exit, output};
 
 /// The file, where no configuration names one.
 const STORE: &str = "usage.db";
@@ -34,9 +31,8 @@ Exit codes: 0 printed, 1 the file cannot be read, 2 bad usage.";
 
 #[derive(Args)]
 pub(crate) struct UsageArgs {
-    /// The configuration file of the server, which says where the counts are [default: stockade.yaml, if it exists]
-    #[arg(long, value_name = "FILE", value_parser = meant::configuration())]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgs,
 
     /// The file with the counts, where no configuration says [default: ./usage.db]
     #[arg(long, value_name = "FILE")]
@@ -130,21 +126,10 @@ fn place(args: &UsageArgs) -> Result<PathBuf, Refusal> {
     if let Some(store) = &args.store {
         return Ok(store.clone());
     }
-    let default = Path::new(CONFIG);
-    let config = match &args.config {
-        Some(path) => Some(path.as_path()),
-        None => default.exists().then_some(default),
-    };
-    let Some(path) = config else {
+    let Some(Configured { path, config }) = args.config.read()? else {
         return Ok(PathBuf::from(STORE));
     };
-    let loaded = Config::read(path).map_err(|error| {
-        Refusal(
-            format!("the configuration has errors:\n{error}"),
-            exit::USAGE,
-        )
-    })?;
-    loaded.config.usage.map(|usage| usage.path).ok_or_else(|| {
+    config.usage.map(|usage| usage.path).ok_or_else(|| {
         let message = format!(
             "{} counts no usage\n  fix: add `usage: {{ path: ./usage.db }}` to it, or name the file with --store",
             path.display()

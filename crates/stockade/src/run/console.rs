@@ -31,9 +31,9 @@ enum Rest {
     /// There are none.
     #[default]
     None,
-    /// They belong to the last line.
+    /// Further pieces belong to the last line.
     Joined,
-    /// They are dropped, as one before them was.
+    /// Further pieces are dropped, as one before them was.
     Dropped,
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use stockade_limits::Isolation;
-use stockade_protocol::{GuestError, Position};
+use stockade_protocol::{GuestError, Position, is_source_of_guest};
 use stockade_supervisor::{CallError, End, TerminateReason};
 use strum::IntoStaticStr;
 
@@ -95,26 +95,23 @@ impl RunError {
 
     /// What the guest threw, or what is wrong with its code or result.
     pub(crate) fn guest(error: GuestError) -> Self {
-        // A place in the runtime is none in the guest's code.
-        let is_own = |at: &Position| !at.source.starts_with("ext:");
         let (kind, code) = match error.code.as_deref() {
             Some(SYNTAX) => (ErrorKind::Syntax, None),
             Some(NOT_JSON) => (ErrorKind::NotJson, None),
-            _ => (ErrorKind::Thrown, error.code),
+            code => (ErrorKind::Thrown, code.map(str::to_owned)),
         };
         Self {
             kind,
+            position: error.place(),
+            // With what it came of, and without the runtime's own frames.
+            stack: (error.stack.is_some() || !error.related.is_empty()).then(|| error.trace()),
             name: Some(error.name),
             message: error.message,
-            position: (error.position)
-                .filter(is_own)
-                .or_else(|| place_in(error.stack.as_deref()?).filter(is_own)),
-            stack: error.stack,
             code,
         }
     }
 
-    /// The same error of the code that runs before that of the guest.
+    /// This error as one of the prelude, the host's code that runs before that of the guest.
     pub(crate) fn of_prelude(self) -> Self {
         let kind = match self.kind {
             ErrorKind::Thrown
@@ -138,13 +135,36 @@ impl RunError {
                     TerminateReason::Crashed => ErrorKind::Crashed,
                     TerminateReason::PolicyViolation => ErrorKind::PolicyViolation,
                 };
-                Self::new(kind, format!("the guest was ended: {detail}"))
+                let frame = detail.rsplit_once(", at ").map(|(_, frame)| frame);
+                Self {
+                    position: frame
+                        .and_then(Position::of_frame)
+                        .filter(|at| is_source_of_guest(&at.source)),
+                    ..Self::new(kind, format!("the guest was ended: {}", limited(&detail)))
+                }
             }
             (error, Some(End::Destroyed(_))) => Self::new(ErrorKind::Cancelled, error.to_string()),
             (CallError::Send(error), None) => Self::new(ErrorKind::NotStarted, error.to_string()),
             (error, None) => Self::new(ErrorKind::Crashed, error.to_string()),
         }
     }
+}
+
+/// What an isolate was terminated for, with the name that the limit has among the options of a run.
+fn limited(detail: &str) -> String {
+    let options = [
+        ("cpuLimitMs ", "cpu", "ms"),
+        ("cpuTotalMs ", "cpu", "ms"),
+        ("memoryLimitMb ", "memory", "MB"),
+    ];
+    let named = options.iter().find_map(|(name, option, unit)| {
+        let rest = detail.strip_prefix(name)?;
+        let digits = |char: char| char.is_ascii_digit() || char == '.';
+        let end = rest.find(|char| !digits(char)).unwrap_or(rest.len());
+        let (number, rest) = rest.split_at_checked(end)?;
+        Some(format!("{option} {number} {unit}{rest}"))
+    });
+    named.unwrap_or_else(|| detail.to_owned())
 }
 
 impl Serialize for RunError {
@@ -281,9 +301,9 @@ impl Serialize for Outcome {
 }
 
 /// Nesting of JSON of a guest, which clients in any language can read.
-pub(crate) const MAX_DEPTH: usize = 100;
+pub(crate) const MAX_JSON_DEPTH: usize = 100;
 
-/// JSON text of a guest on one line; `None` if it is not JSON, or nests deeper than [`MAX_DEPTH`]. A hostile worker may write
+/// JSON text of a guest on one line; `None` if it is not JSON, or nests deeper than [`MAX_JSON_DEPTH`]. A hostile worker may write
 /// anything: line breaks between tokens would forge lines of a protocol.
 pub(crate) fn one_line(json: String) -> Option<Box<RawValue>> {
     let json = match json.contains(['\n', '\r']) {
@@ -291,7 +311,7 @@ pub(crate) fn one_line(json: String) -> Option<Box<RawValue>> {
         true => Cow::Owned(json.replace(['\n', '\r'], " ")),
         false => Cow::Borrowed(json.as_str()),
     };
-    if depth(&json) > MAX_DEPTH {
+    if depth(&json) > MAX_JSON_DEPTH {
         return None;
     }
     RawValue::from_string(json.into_owned()).ok()
@@ -315,23 +335,6 @@ fn depth(json: &str) -> usize {
         }
     }
     most
-}
-
-/// The place that the first line of a stack names. An error of the runtime, such as that of a tool, has no other.
-fn place_in(stack: &str) -> Option<Position> {
-    let (_, frames) = stack.split_once("\n    at ")?;
-    let frame = frames.lines().next()?;
-    let place = frame.rsplit_once('(').map_or(frame, |(_, place)| place);
-    let place = place.trim_start_matches("async ").trim_end_matches(')');
-    let mut parts = place.rsplitn(3, ':');
-    let column = parts.next()?.parse().ok()?;
-    let line = parts.next()?.parse().ok()?;
-    let source = parts.next()?.to_owned();
-    Some(Position {
-        source,
-        line,
-        column,
-    })
 }
 
 #[cfg(test)]
@@ -377,19 +380,6 @@ mod tests {
     }
 
     #[test]
-    fn place_in_a_stack_is_that_of_its_first_frame() {
-        let place = |stack| place_in(stack).map(|at| (at.source, at.line, at.column));
-        let at = |line, column| Some(("main.ts".to_owned(), line, column));
-        assert_eq!(place("Error: x\n    at main.ts:1:29"), at(1, 29));
-        assert_eq!(
-            place("Error: x\n    at async f (main.ts:3:4)\n    at main.ts:1:1"),
-            at(3, 4)
-        );
-        assert_eq!(place("Error: x"), None);
-        assert_eq!(place("Error: x\n    at a:b"), None);
-    }
-
-    #[test]
     fn guest_error_has_no_place_of_the_runtime() {
         let of = |place: &str| {
             let error = GuestError {
@@ -400,6 +390,55 @@ mod tests {
         };
         assert_eq!(of("main.ts"), Some(2));
         assert_eq!(of("ext:stockade_realm/boot.js"), None);
+    }
+
+    #[test]
+    fn error_of_a_limit_names_the_option_and_the_place() {
+        let of = |reason, detail: &str| {
+            let end = End::Terminated {
+                reason,
+                usage: stockade_supervisor::ResourceUsage::default(),
+                detail: detail.into(),
+            };
+            let ended = CallError::Ended {
+                id: 0,
+                end: String::new(),
+            };
+            let error = RunError::no_reply(ended, Some(end));
+            (error.message, error.position.map(|at| (at.line, at.column)))
+        };
+        assert_eq!(
+            of(
+                TerminateReason::CpuLimit,
+                "cpuTotalMs 200, at spin (main.ts:3:5)"
+            ),
+            (
+                "the guest was ended: cpu 200 ms, at spin (main.ts:3:5)".to_owned(),
+                Some((3, 5))
+            )
+        );
+        assert_eq!(
+            of(TerminateReason::MemoryLimit, "memoryLimitMb 64"),
+            ("the guest was ended: memory 64 MB".to_owned(), None)
+        );
+    }
+
+    #[test]
+    fn stack_of_a_guest_error_has_what_it_came_of() {
+        let error = GuestError {
+            stack: Some("Error: out\n    at main.ts:1:7\n    at ext:core/01.js:1:1".to_owned()),
+            related: vec![stockade_protocol::Related {
+                depth: 1,
+                member: false,
+                error: GuestError::new("in"),
+            }],
+            ..GuestError::new("out")
+        };
+        let stack = RunError::guest(error).stack;
+        assert_eq!(
+            stack.as_deref(),
+            Some("Error: out\n    at main.ts:1:7\nCaused by: Error: in")
+        );
     }
 
     #[test]

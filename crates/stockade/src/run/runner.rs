@@ -18,11 +18,11 @@ use super::options::{
     Answer, MAX_JSON_BYTES, MAX_OUTPUT_BYTES, MAX_POOL, MAX_TOOL_CALL_BYTES, MAX_TOOL_CALLS,
     MAX_TOOL_NAME_BYTES, MAX_TOOLS, Options, Run, ToolCall,
 };
-use super::outcome::{ErrorKind, MAX_DEPTH, Outcome, RunError, RunUsage, one_line};
+use super::outcome::{ErrorKind, MAX_JSON_DEPTH, Outcome, RunError, RunUsage, one_line};
 use super::prelude::Prelude;
 use super::refused::Refusals;
 use super::reply::{TakeEvents, Waited, reply};
-use crate::isolate::{Isolate, refuse_socket, reject};
+use crate::isolate::{Isolate, Next, refuse_socket, reject};
 use crate::{Handle, Sandbox};
 
 /// The key of `env` that has an isolate run code for a result. Read by `stockade_realm/network.js`; no key of a user begins
@@ -32,10 +32,13 @@ const RUN: &str = "\0run";
 /// The method of the request that calling a tool is, before its name.
 const TOOL: &str = "tool:";
 
+/// How long a run whose guest is not idle waits behind its result. A guest that has nothing left to do is idle at once.
+const LAST_TURN: Duration = Duration::from_millis(5);
+
 /// How often the CPU time of a run in a session is compared with its limit. One activation is limited exactly.
 const CPU_CHECK: Duration = Duration::from_millis(20);
 
-/// The same between runs.
+/// How often the CPU time of a session is compared with its limit between two runs.
 const IDLE_CPU_CHECK: Duration = Duration::from_millis(500);
 
 /// CPU time of a session between two runs, where runs have no limit.
@@ -158,7 +161,9 @@ impl Runner {
             running
                 .prepare(&mut isolate, self.0.prelude.is_some())
                 .await?;
-            running.evaluate(&mut isolate, code).await
+            let result = running.evaluate(&mut isolate, code).await;
+            running.last_turn(&mut isolate).await;
+            result
         };
         let result = bounded(&run, began, until, evaluated).await;
         running.outcome(result, &isolate.handle(), false)
@@ -362,65 +367,83 @@ impl Session {
         let until = run.timeout.or(options.timeout);
         // Taken out: a run whose future is dropped ends the isolate, whose state is then unknown.
         let had = place.take();
-        let lost_before = had
-            .as_ref()
-            .is_some_and(|live| live.isolate.handle().end().is_some());
-        let mut has_prelude = false;
-        let mut live = match had.filter(|_| !lost_before) {
-            Some(live) => live,
-            None => {
-                has_prelude = runner.0.prelude.is_some();
-                let started = bounded(&run, began, until, runner.start(&runner.0.files, true));
-                match started.await {
-                    Ok((isolate, refusals)) => Live {
-                        isolate,
-                        refusals,
-                        watch: JoinSet::new(),
-                    },
-                    Err(error) => return runner.not_started(began, error),
-                }
-            }
+        let lost_before = had.as_ref().is_some_and(Live::has_ended);
+        let (mut live, has_prelude) = match had.filter(|_| !lost_before) {
+            Some(live) => (live, false),
+            None => match bounded(&run, began, until, self.start()).await {
+                Ok(live) => (live, runner.0.prelude.is_some()),
+                Err(error) => return runner.not_started(began, error),
+            },
         };
         live.watch.abort_all();
         let handle = live.isolate.handle();
         let (code, cpu_before) = (std::mem::take(&mut run.code), handle.cpu());
         let mut running = Running::new(options, &run, began, live.refusals.clone(), cpu_before);
         let evaluated = async {
-            let evaluated = async {
-                running.prepare(&mut live.isolate, has_prelude).await?;
-                running.evaluate(&mut live.isolate, code).await
-            };
-            tokio::select! {
-                biased;
-                result = evaluated => result,
-                () = over_cpu(&handle, cpu_before, options.cpu, CPU_CHECK) => {
-                    let what = "the run used more CPU time than its limit";
-                    Err(RunError::new(ErrorKind::CpuLimit, what))
-                }
-            }
+            running.prepare(&mut live.isolate, has_prelude).await?;
+            running.evaluate(&mut live.isolate, code).await
         };
+        let evaluated = within_cpu(&handle, cpu_before, options.cpu, evaluated);
         let result = bounded(&run, began, until, evaluated).await;
-        // What interrupts the guest leaves it in a state that nobody knows.
-        let interrupted = result.as_ref().is_err_and(|error| {
-            matches!(
-                error.kind,
-                ErrorKind::Timeout
-                    | ErrorKind::Cancelled
-                    | ErrorKind::CpuLimit
-                    | ErrorKind::PreludeFailed
-            )
-        });
-        let lost = interrupted || handle.end().is_some();
+        let lost = result.as_ref().is_err_and(loses_state) || handle.end().is_some();
         let outcome = running.outcome(result, &handle, lost || lost_before);
         if !lost {
-            let (before, limit) = (handle.cpu(), options.cpu.or(Some(IDLE_CPU)));
-            live.watch = JoinSet::new();
-            live.watch.spawn(async move {
-                over_cpu(&handle, before, limit, IDLE_CPU_CHECK).await;
-            });
+            live.watch(options.cpu);
             *place = Some(live);
         }
         outcome
+    }
+
+    /// Starts an isolate for this run and the next ones.
+    async fn start(&self) -> Result<Live, RunError> {
+        let runner = &self.runner;
+        let (isolate, refusals) = runner.start(&runner.0.files, true).await?;
+        Ok(Live {
+            isolate,
+            refusals,
+            watch: JoinSet::new(),
+        })
+    }
+}
+
+impl Live {
+    fn has_ended(&self) -> bool {
+        self.isolate.handle().end().is_some()
+    }
+
+    /// Has the isolate ended when it uses more CPU time until the next run than a run may.
+    fn watch(&mut self, limit: Option<Duration>) {
+        let handle = self.isolate.handle();
+        let (before, limit) = (handle.cpu(), limit.or(Some(IDLE_CPU)));
+        self.watch = JoinSet::new();
+        self.watch.spawn(async move {
+            over_cpu(&handle, before, limit, IDLE_CPU_CHECK).await;
+        });
+    }
+}
+
+/// Whether a run that failed leaves its isolate in a state that nobody knows: what has interrupted the guest does.
+fn loses_state(error: &RunError) -> bool {
+    matches!(
+        error.kind,
+        ErrorKind::Timeout | ErrorKind::Cancelled | ErrorKind::CpuLimit | ErrorKind::PreludeFailed
+    )
+}
+
+/// Does a part of a run's work, until the run has used more CPU time since `before` than its limit.
+async fn within_cpu<T>(
+    handle: &Handle,
+    before: Duration,
+    limit: Option<Duration>,
+    work: impl Future<Output = Result<T, RunError>>,
+) -> Result<T, RunError> {
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = over_cpu(handle, before, limit, CPU_CHECK) => {
+            let what = "the run used more CPU time than its limit";
+            Err(RunError::new(ErrorKind::CpuLimit, what))
+        }
     }
 }
 
@@ -510,6 +533,19 @@ impl<'r> Running<'r> {
         }
     }
 
+    /// Takes what the runtime reports behind the result: an error that nothing caught in the same turn.
+    async fn last_turn(&mut self, isolate: &mut Isolate) {
+        let handle = isolate.handle();
+        let reported = async {
+            while let Next::Event(event) = isolate.next_or_idle().await {
+                if let Event::Uncaught(_) | Event::Console { .. } = event {
+                    let Ok(()) = self.take(handle.clone(), event).await;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(LAST_TURN, reported).await;
+    }
+
     async fn console(&mut self, level: ConsoleLevel, piece: &str) {
         let line = self.console.take(level, piece);
         if let (Some(line), Some(stream)) = (line, &self.run.console) {
@@ -572,7 +608,7 @@ impl<'r> Running<'r> {
                 let json = data.into_plain_json().and_then(one_line);
                 Some(json.ok_or_else(|| {
                     format!(
-                        "the input of {name} is not JSON: it contains bytes or streams, or nests deeper than {MAX_DEPTH} levels"
+                        "the input of {name} is not JSON: it contains bytes or streams, or nests deeper than {MAX_JSON_DEPTH} levels"
                     )
                 })?)
             }
@@ -602,7 +638,7 @@ impl<'r> Running<'r> {
             }
             let json = one_line(json);
             json.map(Some).ok_or_else(|| {
-                let what = format!("the result is not JSON, or nests deeper than {MAX_DEPTH} levels");
+                let what = format!("the result is not JSON, or nests deeper than {MAX_JSON_DEPTH} levels");
                 RunError::new(ErrorKind::NotJson, what)
             })
         });
@@ -647,7 +683,7 @@ impl TakeEvents for Running<'_> {
                 Some(name) => self.tool(&handle, id, name, data).await,
                 None if method == "fetch" => {
                     self.refusals.not_granted(&data);
-                    let what = "fetch is not granted: name the host in `fetch`";
+                    let what = "fetch is not granted: the host of this code can grant it by name, with `fetch` or --allow-fetch";
                     if let Err(error) = handle.answer(id, Err(GuestError::new(what))) {
                         tracing::debug!("an answer was not sent: {error}");
                     }

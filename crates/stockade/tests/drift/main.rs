@@ -83,7 +83,7 @@ fn run(level: &str, wx: &str) -> Vec<Call> {
         .args(["-e", "raw=!clone,clone3", "-o"])
         .arg(&trace)
         // One that hangs fails.
-        .args(["timeout", "240", env!("CARGO_BIN_EXE_stockade"), "run"])
+        .args(["timeout", "900", env!("CARGO_BIN_EXE_stockade"), "run"])
         .arg(workload)
         .args(["--", level, wx])
         .output()

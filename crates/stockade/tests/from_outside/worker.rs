@@ -273,7 +273,7 @@ pub(crate) fn cgroups(level: Isolation) {
         assert!((1..100).contains(&pids), "{pids}");
         isolate.destroy();
         let gone = || groups.iter().all(|group| !group.exists());
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !gone() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -538,7 +538,7 @@ pub(crate) fn nothing_left(level: Isolation) {
 
 /// Waits until no worker is left and no more is held than that.
 async fn at_most(most: Option<[usize; 4]>) -> [usize; 4] {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let now = held();
         let fits = |most: [usize; 4]| now.iter().zip(most).all(|(now, most)| *now <= most);

@@ -66,11 +66,11 @@ console.log("host says", (await evaluate("typeof V8Sandbox + ' ' + 6 * 7")).valu
   await evaluate("steps.pause()");
   const { callFrames } = await session.event("Debugger.paused");
   // Longer than both limits: that they wait meanwhile is what this is about.
-  await sleep(600);
+  await sleep(1500);
   const { callFrameId } = callFrames[0];
   const { result } = await session.send("Debugger.evaluateOnCallFrame", {
     callFrameId,
-    expression: "const end = Date.now() + 250; while (Date.now() < end); before",
+    expression: "const end = Date.now() + 500; while (Date.now() < end); before",
   });
   console.log("before is", result.value);
   await session.send("Debugger.resume");
@@ -95,11 +95,42 @@ console.log("host says", (await evaluate("typeof V8Sandbox + ' ' + 6 * 7")).valu
   await session.close();
 }
 {
+  const session = await open(" talks");
+  await session.send("Runtime.enable");
+  await evaluate("steps.talk()");
+  const called = () => session.event("Runtime.consoleAPICalled");
+  const shown = ({ value, description, preview }) =>
+    preview?.properties.map(({ name, type }) => `${name} ${type}`) ?? description ?? value;
+  const { type, args, stackTrace: { callFrames: [{ functionName, url, lineNumber }, above] } } = await called();
+  console.log(type, args.map(shown).join(", "));
+  console.log("at", functionName, "in line", lineNumber + 1, "of", url.split("#")[0], "called in line", above.lineNumber + 1);
+  // Objects can be looked into.
+  let { objectId } = args[1];
+  for (const member of ["deep", "deeper", "1", "deepest"]) {
+    const { result } = await session.send("Runtime.getProperties", { objectId, ownProperties: true });
+    const { value } = result.find(({ name }) => name === member);
+    if (value.objectId === undefined) console.log("looked into:", value.value);
+    objectId = value.objectId;
+  }
+  const properties = () => session.send("Runtime.getProperties", { objectId: args[1].objectId });
+  for (let at = 0; at < 5; at++) {
+    const { type, args } = await called();
+    const texts = args.map((one) => String(shown(one)));
+    console.log(type, texts.map((text) => text.length > 100 ? text.length : text).join(" | "));
+  }
+  await evaluate("steps.flood()");
+  let flood = 0;
+  let last;
+  while ((last = await called()).type === "log") flood++;
+  console.log("flood of", flood, "then", last.type, "while objects of before are gone:", (await properties()).message);
+  await session.close();
+}
+{
   const session = await open(" left");
   await session.send("Debugger.enable");
   await evaluate("steps.leave()");
   await session.event("Debugger.paused");
-  await sleep(400);
+  await sleep(1200);
   await session.close();
 }
 {

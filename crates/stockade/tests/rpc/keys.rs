@@ -100,7 +100,7 @@ impl Keyed {
         let mut stream = self.server.connect();
         let text = request("localhost", &bearer(key), &body.to_string());
         stream.write_all(text.as_bytes()).unwrap();
-        let soon = Duration::from_millis(100);
+        let soon = Duration::from_millis(500);
         stream.set_read_timeout(Some(soon)).unwrap();
         let answered = stream.read_exact(&mut [0]);
         assert!(answered.is_err(), "it takes long");
@@ -241,6 +241,13 @@ fn calls_beyond_a_limit_are_refused_each_also_in_a_batch_and_other_keys_go_on() 
     assert_eq!(statuses(&limited.key), [200, 200, 429, 429]);
     let counted = keyed.ask_with(&limited.key, &count);
     assert_eq!(counted.json()["error"]["data"]["limit"], "key-quota");
+    // Only the limit that refuses is stated, and not the one of which a call is left.
+    assert_eq!(
+        counted.header("ratelimit-policy"),
+        Some("\"key-quota\";q=2;w=86400")
+    );
+    let state = counted.header("ratelimit").unwrap();
+    assert!(state.starts_with("\"key-quota\";r=0;t="), "{state}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::client::{Server, WebSocket, call, outcome};
 
 #[test]
 fn lifetime_call_without_a_reply_ends_at_its_deadline() {
-    let server = Server::start(&["--timeout", "200"]);
+    let server = Server::start(&["--timeout", "1000"]);
     let error = server.call("never", json!([])).unwrap_err();
     assert_eq!(
         error,

@@ -367,6 +367,11 @@ fn configuration_is_replaced_by_version_and_rolled_back() {
             invalid["diagnostics"][0]["line"].as_u64().unwrap() > 1,
             "{invalid}"
         );
+        let mut findings = invalid["diagnostics"].as_array().unwrap().iter();
+        assert!(
+            findings.any(|found| found["nearest"] == "code"),
+            "{invalid}"
+        );
         let (_, diff) = call(&server, Method::POST, "/v1/config/diff", text(&next)).await;
         assert_eq!(
             (&diff["changed"], &diff["settings"]),

@@ -96,6 +96,16 @@ fn commands_work_in_an_empty_folder_and_print_a_key_once() {
         done(folder, &["import", "keys.json", "--replace"]),
         "added 0, replaced 1"
     );
+    // No hash of a damaged export is in a message.
+    let text = std::fs::read_to_string(folder.join("keys.json")).unwrap();
+    let damaged = text.replacen("\"keys\":[", "\"keys\":[\"hunter2\",", 1);
+    std::fs::write(folder.join("damaged.json"), damaged).unwrap();
+    let (imported, _, error) = keys(folder, &["import", "damaged.json"], "");
+    assert!(
+        !imported && error.contains("damaged.json: invalid type: string, expected"),
+        "{error}"
+    );
+    assert!(!error.contains("hunter2"), "{error}");
     // A revocation is final.
     assert!(!verify(next).0);
     let store = ["import", "keys.json", "--store", "other.db"];
@@ -117,6 +127,8 @@ fn commands_work_in_an_empty_folder_and_print_a_key_once() {
             "{arguments:?}: {error}"
         );
     }
+    let (made, _, said) = keys(folder, &["create", "nowhere"], "");
+    assert!(made && said.contains("has no scope"), "{said}");
 }
 
 #[test]

@@ -53,6 +53,8 @@ fn audit_log_has_what_was_refused_ended_and_changed_and_an_edit_is_found() {
     assert!(!server.reload().status.success());
     server.signal(rustix::process::Signal::TERM);
     assert!(server.ended().success());
+    // Commands read it to find the log.
+    server.configure(&config(""));
 
     let folder = server.folder.path();
     let refused = found(folder, "egress_refused");
@@ -76,6 +78,24 @@ fn audit_log_has_what_was_refused_ended_and_changed_and_an_edit_is_found() {
     let all = audit(folder, &["tail", "-n", "100"]);
     let all = String::from_utf8(all.stdout).unwrap();
     assert!(!all.contains("secret-path"), "{all}");
+
+    // The configuration says where it is, wherever the command is typed.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let config = server.path("stockade.yaml");
+    let by_config = |arguments: &[&str]| {
+        let config = ["--config", config.to_str().unwrap()];
+        audit(elsewhere.path(), &[arguments, &config].concat())
+    };
+    for arguments in [&["verify"][..], &["tail"]] {
+        assert!(by_config(arguments).status.success(), "{arguments:?}");
+    }
+    let found = by_config(&["search", "--json", "--event", "egress_refused"]);
+    assert_eq!(
+        found.stdout.iter().filter(|byte| **byte == b'\n').count(),
+        1
+    );
+    let both = by_config(&["verify", "./audit"]);
+    assert_eq!(both.status.code(), Some(2), "{both:?}");
 
     // It is whole, and nobody can make it say something else.
     let verified = audit(folder, &["verify"]);
@@ -133,6 +153,7 @@ fn audit_log_that_was_cut_keeps_the_server_from_starting() {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("lines were cut off its end"), "{text}");
+    assert!(text.contains("fix: move its folder away"), "{text}");
 }
 
 #[test]

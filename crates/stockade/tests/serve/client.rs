@@ -1,7 +1,7 @@
 //! An HTTP client that sends exactly what a test asks for.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -37,14 +37,15 @@ impl Answer {
     }
 }
 
-/// Runs a test on a runtime, for at most [`PATIENCE`].
+/// Runs a test on a runtime. Each thing that it waits for may take [`PATIENCE`].
 pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    let done = runtime.block_on(async { tokio::time::timeout(PATIENCE, test).await });
-    done.unwrap_or_else(|_| panic!("the test took more than {PATIENCE:?}"))
+    let most = 5 * PATIENCE;
+    let done = runtime.block_on(async { tokio::time::timeout(most, test).await });
+    done.unwrap_or_else(|_| panic!("the test took more than {most:?}"))
 }
 
 /// A request of a host at a path.
@@ -162,11 +163,17 @@ impl Server {
 
     /// Waits until a figure is as wanted.
     pub(crate) async fn until(&self, series: &str, wanted: impl Fn(f64) -> bool) -> f64 {
+        let begun = Instant::now();
         loop {
             let value = self.metric(series).await;
             if wanted(value) {
                 return value;
             }
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{series} {value}: {}",
+                self.log_text()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

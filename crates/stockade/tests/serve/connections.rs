@@ -4,13 +4,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::client::run;
-use crate::server::Server;
+use crate::server::{PATIENCE, Server};
 
 const SITE: &str = "
   import { connect } from 'cloudflare:sockets';
@@ -250,7 +250,7 @@ fn connections_of_a_mirror_that_is_killed_close() {
         let _ = kill_process(Pid::from_raw(worker as i32).unwrap(), Signal::KILL);
     }
     for _ in 0..20 {
-        over.recv_timeout(Duration::from_secs(30)).unwrap();
+        over.recv_timeout(Duration::from_secs(60)).unwrap();
     }
 }
 
@@ -435,7 +435,7 @@ fn listener_of_a_site_knows_the_client_behind_a_proxy() {
 
 #[test]
 fn client_that_is_silent_is_closed_and_so_is_one_of_a_killed_mirror() {
-    let server = taking(", idle_timeout: 300ms");
+    let server = taking(", idle_timeout: 1s");
     let mut stream = TcpStream::connect(server.addresses[1]).unwrap();
     assert!(line(&stream).starts_with("hello"));
     assert_eq!(stream.read(&mut [0; 8]).unwrap_or(0), 0);
@@ -481,7 +481,7 @@ fn sender(from: &str, to: SocketAddr) -> UdpSocket {
     let socket = UdpSocket::bind((from, 0)).unwrap();
     socket.connect(to).unwrap();
     socket
-        .set_read_timeout(Some(Duration::from_secs(30)))
+        .set_read_timeout(Some(Duration::from_secs(60)))
         .unwrap();
     socket
 }
@@ -492,6 +492,23 @@ fn ask_over_udp(client: &UdpSocket, data: &[u8]) -> Vec<u8> {
     let length = client.recv(&mut answer).unwrap();
     answer.truncate(length);
     answer
+}
+
+/// Asks again until an answer comes, which must be what was asked: a datagram is lost where others fill the queue of its
+/// socket.
+fn echoed_over_udp(client: &UdpSocket, data: &[u8]) {
+    client
+        .set_read_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
+    let begun = Instant::now();
+    let mut answer = [0; 100];
+    loop {
+        client.send(data).unwrap();
+        match client.recv(&mut answer) {
+            Ok(length) => return assert_eq!(&answer[..length], data),
+            Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
+        }
+    }
 }
 
 #[test]
@@ -549,25 +566,25 @@ fn site_sends_little_to_an_address_that_sent_little_and_floods_reach_no_other() 
         flooded.set_nonblocking(true).unwrap();
         assert!(flooded.recv(&mut [0; 200]).is_err());
         // A third address has no place, and the others are served as before.
-        assert_eq!(ask_over_udp(&other, b"still"), b"still");
+        echoed_over_udp(&other, b"still");
         third.send(b"in").unwrap();
         let reason = "stockade_gateway_refused_total{reason=\"connections\"}";
         server.until(reason, |now| now == 1.0).await;
-        assert_eq!(ask_over_udp(&other, b"still"), b"still");
+        echoed_over_udp(&other, b"still");
         // Far more than a second's worth of one address.
         for _ in 0..20_000 {
             let _ = flooded.send(&[0; 8]);
         }
         let reason = "stockade_gateway_refused_total{reason=\"datagram_rate\"}";
         server.until(reason, |now| now >= 1.0).await;
-        assert_eq!(ask_over_udp(&other, b"still"), b"still");
+        echoed_over_udp(&other, b"still");
         assert_eq!(server.get("a.example", "/").await.text(), "harmless");
     });
 }
 
 #[test]
 fn flow_that_is_silent_ends_and_so_does_one_of_a_killed_mirror() {
-    let server = taking_datagrams(", idle_timeout: 300ms", "");
+    let server = taking_datagrams(", idle_timeout: 1s", "");
     let client = sender("127.0.0.1", server.addresses[1]);
     assert_eq!(ask_over_udp(&client, b"here"), b"here");
     run(async {

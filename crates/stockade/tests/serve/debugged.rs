@@ -3,6 +3,8 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::Method;
 use serde_json::{Value, json};
@@ -28,7 +30,7 @@ export default {
 fn start() -> Server {
     let config = format!(
         "{PLAIN}admin: {{listen: \"127.0.0.1:0\"}}\naudit: {{folder: ./audit}}\ninstances:\n  \
-         site: {{code: ./a.ts, urls: [\"/*\"], inspect: true, limits: {{cpu: 200ms, wall: 400ms, timeout: 1m}}}}\n  \
+         site: {{code: ./a.ts, urls: [\"/*\"], inspect: true, limits: {{cpu: 500ms, wall: 1s, timeout: 1m}}}}\n  \
          closed: {{code: ./a.ts, urls: [closed.localhost]}}\n"
     );
     Server::start(&config, &[("a.ts", CODE)])
@@ -87,12 +89,18 @@ struct Debugger {
 }
 
 impl Debugger {
-    /// Sends a command and gives its result.
-    async fn send(&mut self, method: &str, params: Value) -> Value {
+    /// Sends a command and gives its number.
+    async fn begin(&mut self, method: &str, params: Value) -> u64 {
         let id = self.next;
         self.next += 1;
         let text = json!({ "id": id, "method": method, "params": params }).to_string();
         self.socket.send(Message::text(text)).await.unwrap();
+        id
+    }
+
+    /// Sends a command and gives its result.
+    async fn send(&mut self, method: &str, params: Value) -> Value {
+        let id = self.begin(method, params).await;
         self.until(|message| message["id"] == id).await["result"].clone()
     }
 
@@ -131,7 +139,7 @@ fn mirror_is_paused_read_and_resumed_and_its_clocks_stand_meanwhile() {
         let frame = &paused["params"]["callFrames"][0];
         assert_eq!(mirror(&server).await["debugged"], true);
         // Longer than the limits of CPU time and of elapsed time: that they stand is what this is about.
-        let expression = "const end = Date.now() + 600; while (Date.now() < end); answer + 1";
+        let expression = "const end = Date.now() + 1500; while (Date.now() < end); answer + 1";
         let of = json!({ "callFrameId": frame["callFrameId"], "expression": expression });
         let value = debugger.send("Debugger.evaluateOnCallFrame", of).await;
         assert_eq!(value["result"]["value"], 43);
@@ -272,10 +280,114 @@ fn memory(pid: u32, figure: &str) -> u64 {
         >> 10
 }
 
+/// The line, from 0, that a source map in a `data:` URL (ECMA-426) has for a place in the code.
+fn written(url: &str, line: i64, column: i64) -> i64 {
+    const DIGITS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let (_, map) = url.split_once(";base64,").unwrap();
+    let map: Value = serde_json::from_slice(&STANDARD.decode(map).unwrap()).unwrap();
+    let mut of = [0; 5];
+    let mut found = None;
+    for (at, segments) in (0..).zip(map["mappings"].as_str().unwrap().split(';')) {
+        of[0] = 0;
+        for segment in segments.split(',').filter(|segment| !segment.is_empty()) {
+            let (mut field, mut value, mut shift) = (0, 0, 0);
+            for digit in segment.chars() {
+                let digit = DIGITS.find(digit).unwrap();
+                value |= (digit & 31) << shift;
+                shift += 5;
+                if digit & 32 == 0 {
+                    let size = i64::try_from(value >> 1).unwrap();
+                    of[field] += if value & 1 == 1 { -size } else { size };
+                    (field, value, shift) = (field + 1, 0, 0);
+                }
+            }
+            if at == line && of[0] <= column {
+                found = Some(of[2]);
+            }
+        }
+    }
+    found.unwrap()
+}
+
+#[test]
+fn guests_console_is_in_the_debuggers_with_its_place_in_the_typescript() {
+    // Types are left out of the code that runs, which moves what follows them.
+    const TYPED: &str = "\
+interface Greeting {
+  text: string;
+  to: { names: string[] };
+}
+
+type Greeter = (greeting: Greeting) => void;
+
+const greet: Greeter = (greeting) => {
+  console.log('greeting', greeting);
+};
+
+export default {
+  fetch(): Response {
+    greet({ text: 'hello', to: { names: ['world'] } });
+    return new Response('done');
+  },
+};
+";
+    let config =
+        format!("{PLAIN}instances:\n  site: {{code: ./a.ts, urls: [\"/*\"], inspect: true}}\n");
+    let server = Server::start(&config, &[("a.ts", TYPED)]);
+    let inspecting = Inspecting::start(&server);
+    let address = server.address();
+    run(async {
+        // Without a debugger nothing is kept for one.
+        assert_eq!(send(address, get("a", "/")).await.text(), "done");
+        let mut debugger = inspecting.connect().await;
+        debugger.begin("Debugger.enable", json!({})).await;
+        let is_parsed = |one: &Value| one["params"]["url"] == "guest:///a.ts";
+        let script = debugger.until(is_parsed).await;
+        debugger.send("Runtime.enable", json!({})).await;
+        assert_eq!(send(address, get("a", "/")).await.text(), "done");
+        let called = debugger
+            .until(|one| one["method"] == "Runtime.consoleAPICalled")
+            .await;
+        let called = &called["params"];
+        assert_eq!(called["type"], "log");
+        assert_eq!(called["args"][0]["value"], "greeting");
+        let shown = &called["args"][1]["preview"]["properties"];
+        assert_eq!(shown[0]["value"], "hello");
+        let of = json!({ "objectId": called["args"][1]["objectId"], "ownProperties": true });
+        let members = debugger.send("Runtime.getProperties", of).await;
+        assert_eq!(members["result"][1]["name"], "to");
+
+        // The place in the code that runs leads to the one that was written.
+        let frame = &called["stackTrace"]["callFrames"][0];
+        assert_eq!(frame["functionName"], "greet");
+        let number = |name: &str| frame[name].as_i64().unwrap();
+        let map = script["params"]["sourceMapURL"].as_str().unwrap();
+        let (line, column) = (number("lineNumber"), number("columnNumber"));
+        assert!(line < 8, "{line}");
+        assert_eq!(written(map, line, column), 8);
+        let caller = &called["stackTrace"]["callFrames"][1];
+        assert_eq!(caller["functionName"], "fetch");
+
+        // The log has all lines, as always.
+        assert_eq!(send(address, get("a", "/")).await.text(), "done");
+        while server
+            .log_text()
+            .matches("greeting { text: 'hello'")
+            .count()
+            < 3
+        {
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
 #[test]
 fn flood_of_a_guest_waits_for_a_debugger_that_does_not_read() {
     // Each script that is compiled is a message to the debugger, with the script's own name for its place.
+    // So is each call of the console, with the text of its arguments.
     const FLOOD: &str = "export default { fetch(request) {
+      const prints = new URL(request.url).searchParams.get('prints');
+      for (let at = 0; at < prints; at++) console.log({ at }, 'x'.repeat(1e6));
       const count = Number(new URL(request.url).searchParams.get('count'));
       for (let at = 0; at < count; at++) eval('1 //# sourceURL=' + at + 'x'.repeat(1e6));
       eval('1 //# sourceURL=over');
@@ -316,6 +428,21 @@ fn flood_of_a_guest_waits_for_a_debugger_that_does_not_read() {
             (scripts, flood.await.unwrap().text()),
             (150, "done".to_owned())
         );
+
+        // Of texts a debugger gets the beginnings.
+        debugger.send("Runtime.enable", json!({})).await;
+        let flood = tokio::spawn(send(address, get("a", "/?prints=3000")));
+        for at in 0..3000 {
+            let called = debugger
+                .until(|one| one["method"] == "Runtime.consoleAPICalled")
+                .await;
+            let args = &called["params"]["args"];
+            let property = &args[0]["preview"]["properties"][0];
+            assert_eq!(property["value"], at.to_string());
+            let text = args[1]["value"].as_str().unwrap();
+            assert!((65_536..66_000).contains(&text.len()), "{}", text.len());
+        }
+        assert_eq!(flood.await.unwrap().text(), "done");
     });
     // 64 MiB wait, some of it twice while it is passed on, and a program takes 50 MiB itself.
     let most = [command, server.id()].map(|pid| memory(pid, "VmHWM"));

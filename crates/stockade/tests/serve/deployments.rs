@@ -97,7 +97,14 @@ fn version_is_deployed_survives_a_restart_and_is_rolled_back_in_under_a_second()
         done(&server, &["deploy", "2"]);
         assert_eq!(text(&server).await, "v2");
         let versions = done(&server, &["versions"]);
-        assert_eq!(versions.lines().count(), 2, "{versions}");
+        let lines: Vec<&str> = versions.lines().collect();
+        assert_eq!(lines.len(), 4, "{versions}");
+        let file = server.path("site/main.ts");
+        assert!(lines[1].starts_with("site      file"), "{versions}");
+        assert!(
+            lines[1].contains(" 0 % ") && lines[1].ends_with(file.to_str().unwrap()),
+            "{versions}"
+        );
         assert!(versions.contains("first"), "{versions}");
 
         // Code with an error, or that does not start, changes nothing.
@@ -244,6 +251,23 @@ fn version_without_requests_answers_at_its_preview_host() {
             ("v1".to_owned(), "v1".to_owned())
         );
     });
+}
+
+#[test]
+fn versions_name_the_code_of_each_instance_without_deployments_too() {
+    let config = format!(
+        "{PLAIN}instances:\n  a: {{code: ./site/main.ts, urls: [\"/a/*\"]}}\n  b: {{code: ./site/main.ts, urls: [\"/b/*\"]}}\n  \
+         files: {{assets: ./site, urls: [\"/*\"]}}\n"
+    );
+    let server = Server::start(&config, &files());
+    let all: Value = serde_json::from_str(&done(&server, &["versions", "--json"])).unwrap();
+    let code = server.path("site/main.ts");
+    let of = |name: &str| json!({ "instance": name, "file": { "code": code, "percent": 100 }, "versions": [] });
+    assert_eq!(all, json!({ "instances": [of("a"), of("b")] }));
+    let one = done(&server, &["versions", "--instance", "b"]);
+    assert_eq!(one.lines().count(), 2, "{one}");
+    let (success, why) = command(server.folder.path(), &["versions", "--instance", "files"]);
+    assert!(!success && why.contains("has no code"), "{why}");
 }
 
 #[test]
@@ -520,5 +544,6 @@ fn share_that_cannot_be_served_is_not_ready() {
             !ready && text.contains("(0 requests, 0 errors, not ready)"),
             "{text}"
         );
+        assert!(!command(server.folder.path(), &["status", "--json"]).0);
     });
 }

@@ -248,6 +248,65 @@ fn wrangler_file_is_served_with_what_it_grants() {
     assert!(checked.unwrap().status.success());
 }
 
+/// A site that keeps what `scheduled` was called with, and shows it.
+const SCHEDULED: &str = "let last = 'nothing';
+export default {
+  fetch: () => new Response(last),
+  async scheduled(controller) {
+    last = `NAME ${controller.cron} ${controller.scheduledTime}`;
+    if (controller.cron === '0 0 * * *') throw new Error('no \\u001b[2J midnight');
+  },
+};
+";
+
+#[test]
+fn scheduled_runs_when_it_is_asked_for_and_after_a_reload() {
+    let code = |name: &str| SCHEDULED.replace("NAME", name);
+    let config = "version: \"1.0\"\ninstances:\n  web: {code: ./web.ts, urls: [localhost], crons: ['*/5 * * * *', '0 0 * * *']}\n  \
+                  jobs: {code: ./jobs.ts, crons: ['1 1 1 1 *']}\n";
+    let folder = folder(&[
+        ("stockade.yaml", config),
+        ("web.ts", &code("one")),
+        ("jobs.ts", &code("jobs")),
+    ]);
+    let dev = Dev::start(folder.path(), &[]);
+    let ask = |query: &str| dev.get(&format!("/.stockade/dev/scheduled?{query}"), "");
+    // Its entry and time are those of the request.
+    let (status, answer) = ask("cron=*/5+*+*+*+*&time=1000");
+    assert_eq!(status, 200, "{answer}");
+    assert!(answer.contains("\r\n\r\ndone in "), "{answer}");
+    assert!(answer.contains("time 1970-01-01T00:00:01.000Z"), "{answer}");
+    assert!(dev.body("/").ends_with("one */5 * * * * 1000"));
+    wait_for(&dev.log, "outcome=done");
+    // An outcome that is a failure, and what cannot be run.
+    let (status, answer) = ask("cron=0+0+*+*+*");
+    assert_eq!(status, 500, "{answer}");
+    assert!(
+        answer.contains("failed: no \\u{1b}[2J midnight"),
+        "{answer}"
+    );
+    let (status, answer) = ask("");
+    assert_eq!(status, 400);
+    assert!(answer.contains("several crons"), "{answer}");
+    let (status, answer) = ask("instance=none");
+    assert_eq!(status, 404);
+    assert!(answer.contains("name one of jobs, web"), "{answer}");
+    let path = "/.stockade/dev/scheduled?cron=*+*+*+*+*";
+    let (status, _) = dev.get(path, "sec-fetch-site: cross-site\r\n");
+    assert_eq!(status, 403);
+    // A site that no host leads to, by the path of wrangler.
+    let (status, answer) = dev.get("/cdn-cgi/handler/scheduled?instance=jobs", "");
+    assert_eq!(status, 200, "{answer}");
+    assert!(answer.contains("cron 1 1 1 1 *"), "{answer}");
+    // The code that a reload took.
+    write(folder.path(), &[("web.ts", &code("two"))]);
+    wait_for(&dev.log, "configuration reloaded: changed");
+    let (status, answer) = ask("cron=*+*+*+*+*&time=2000");
+    assert_eq!(status, 200, "{answer}");
+    assert!(answer.contains("does not have this entry"), "{answer}");
+    assert!(dev.body("/").ends_with("two * * * * * 2000"));
+}
+
 fn run(folder: &Path, arguments: &[&str]) -> Output {
     let output = stockade().current_dir(folder).args(arguments).output();
     output.unwrap()
@@ -297,7 +356,7 @@ fn failures_of_tests_name_their_place_and_limits_end_a_file_alone() {
     let at = |arguments: &[&str]| {
         run(
             folder.path(),
-            &[&["test", "--cpu-limit", "300ms"], arguments].concat(),
+            &[&["test", "--cpu-limit", "1s"], arguments].concat(),
         )
     };
     let output = at(&["--json"]);
@@ -340,7 +399,7 @@ fn failures_of_tests_name_their_place_and_limits_end_a_file_alone() {
         loops["tests"][0]["error"]["message"]
             .as_str()
             .unwrap()
-            .contains("cpuLimitMs 300"),
+            .contains("cpuLimitMs 1000"),
         "{loops}"
     );
     assert!(

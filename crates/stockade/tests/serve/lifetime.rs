@@ -201,10 +201,10 @@ fn drain_lets_requests_and_background_work_end() {
     let mut server = Server::site(
         "export default { async fetch(request, env, ctx) {
            ctx.waitUntil((async () => {
-             await new Promise(done => setTimeout(done, 600));
+             await new Promise(done => setTimeout(done, 3000));
              await env.STATE.put('background', 'done');
            })());
-           await new Promise(done => setTimeout(done, 400));
+           await new Promise(done => setTimeout(done, 2000));
            return new Response('complete');
          } };",
         "    state: true\n",

@@ -20,7 +20,7 @@ const HOSTILE: &str = "let all = []; export default { async fetch(request) {
 fn limit_that_is_reached_has_its_status_and_the_site_goes_on() {
     let server = Server::site(
         HOSTILE,
-        "    limits: {cpu: 100ms, memory: 32mb, timeout: 1s, max_body: 1kb}\n",
+        "    limits: {cpu: 500ms, memory: 32mb, timeout: 5s, max_body: 1kb}\n",
     );
     run(async {
         let status = async |path: &str| server.get("a", path).await.status;

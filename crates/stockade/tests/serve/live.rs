@@ -87,7 +87,15 @@ fn logs_shows_the_last_lines_and_follows() {
     let last = output(&server, &["logs", "site", "-n", "1"]);
     assert_eq!(last.lines().count(), 1, "{last}");
     assert!(last.contains("/bad"), "{last}");
-    assert_eq!(output(&server, &["logs", "other"]), "");
+    // A warning says that there is no such instance.
+    let other = about(&server, &["logs", "other"]).output().unwrap();
+    assert!(
+        other.status.success() && other.stdout.is_empty(),
+        "{other:?}"
+    );
+    let warning = "warning: there is no instance \"other\"";
+    let said = String::from_utf8(other.stderr).unwrap();
+    assert!(said.contains(warning), "{said}");
     let serious = output(&server, &["logs", "--level", "error"]);
     assert!(!serious.contains("\"info\""), "{serious}");
 
@@ -236,6 +244,21 @@ fn status_shows_the_server_and_its_instances() {
         why.contains("no server listens on /nowhere") && why.contains("fix:"),
         "{why}"
     );
+    // Neither is a configuration that is not there taken for a server that is not.
+    for command in ["status", "reload", "versions"] {
+        let file = if command == "reload" {
+            vec!["/nowhere/stockade.yaml"]
+        } else {
+            vec!["--config", "/nowhere/stockade.yaml"]
+        };
+        let output = stockade().arg(command).args(file).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let why = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            why.contains("no configuration /nowhere/stockade.yaml"),
+            "{why}"
+        );
+    }
 }
 
 #[test]
@@ -267,6 +290,29 @@ fn top_fits_into_80_columns_shows_a_kill_and_restores_the_terminal() {
             .unwrap()
             .contains("stockade status")
     );
+}
+
+#[test]
+fn status_shows_a_reload_that_was_refused_until_one_is_not() {
+    let server = start();
+    let configuration = std::fs::read_to_string(server.path("stockade.yaml")).unwrap();
+    let shown = |server: &Server| {
+        let text = output(server, &["status"]);
+        let line = text.lines().find(|line| line.contains(" was refused"));
+        line.map(str::to_owned)
+    };
+    assert_eq!(shown(&server), None);
+    let path = server.path("stockade.yaml");
+    std::fs::write(&path, format!("{configuration}\nno_such_key: 1\n")).unwrap();
+    assert!(!server.reload().status.success());
+    let line = shown(&server).unwrap();
+    assert!(
+        line.starts_with("the reload at ") && line.contains("no_such_key"),
+        "{line}"
+    );
+    std::fs::write(&path, &configuration).unwrap();
+    assert!(server.reload().status.success());
+    assert_eq!(shown(&server), None);
 }
 
 #[test]

@@ -14,10 +14,10 @@ use crate::server::{PATIENCE, PLAIN, Server, folder, stockade};
 
 const SITE: &str = "export default { fetch: () => new Response('served') };";
 
-/// The server, with this socket as its first and only inherited one.
+/// The server, with this socket as its first and only inherited one. Not every sh knows numbers of two digits.
 fn with_socket(socket: &TcpListener) -> Command {
     fcntl_setfd(socket, FdFlags::empty()).unwrap();
-    let mut command = Command::new("sh");
+    let mut command = Command::new("bash");
     let script = format!(
         "exec 3<&{}; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\"",
         socket.as_raw_fd()

@@ -245,11 +245,11 @@ fn client_that_goes_away_aborts_the_request() {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         };
-        let waiting = tokio::time::timeout(
-            Duration::from_millis(300),
-            send(server.address(), get("a", "/never")),
-        );
-        waiting.await.unwrap_err();
+        let in_flight = "stockade_requests_in_flight{instance=\"site\"}";
+        tokio::select! {
+            answer = send(server.address(), get("a", "/never")) => panic!("{answer:?}"),
+            _ = server.until(in_flight, |now| now == 1.0) => {}
+        }
         aborted(1).await;
         let mut response = open(server.address(), get("a", "/stream")).await;
         response.frame().await.unwrap().unwrap();

@@ -227,7 +227,7 @@ fn floods_of_statements_wait_or_are_refused() {
 
 #[test]
 fn transaction_that_never_ends_is_rolled_back() {
-    let more = "          transaction: 10m\n          idle_in_transaction: 500ms\n";
+    let more = "          transaction: 10m\n          idle_in_transaction: 5s\n";
     let Some((database, server)) = postgres(more) else {
         return;
     };

@@ -315,8 +315,11 @@ fn work_that_a_guest_hides_behind_its_response_is_charged() {
     });
     run(async {
         // and for a client that goes while its request is open.
-        let asked = ask(&server, "keyed.example", "/gone/300", Some(&gone.1));
-        let _ = tokio::time::timeout(Duration::from_millis(20), asked).await;
+        let in_flight = "stockade_requests_in_flight{instance=\"keyed\"}";
+        tokio::select! {
+            status = ask(&server, "keyed.example", "/gone/300", Some(&gone.1)) => assert_eq!(status, 200),
+            _ = server.until(in_flight, |now| now == 1.0) => {}
+        }
     });
     let report = reported(folder, &arguments, |report| {
         cpu(report, &gone.0) > 0.5 * cpu(report, &open.0)

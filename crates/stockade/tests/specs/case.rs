@@ -37,7 +37,7 @@ pub(crate) struct Settings {
     pub(crate) stdin: String,
     /// `levels`: levels of isolation besides `thread` that it is run at; all where not given.
     pub(crate) levels: Option<Vec<String>>,
-    /// `timeoutSeconds`: when to kill it; 60 where not given, far above what any case needs.
+    /// `timeoutSeconds`: when to kill it; 180 where not given, far above what any case needs on a busy machine.
     pub(crate) timeout: Duration,
 }
 
@@ -50,7 +50,7 @@ impl Default for Settings {
             env: BTreeMap::new(),
             stdin: String::new(),
             levels: None,
-            timeout: Duration::from_secs(60),
+            timeout: Duration::from_secs(180),
         }
     }
 }

@@ -57,7 +57,7 @@ fn run_errors_have_kind_and_place_at_each_level() {
     let server = Server::start();
     let mut client = server.client();
     for level in LEVELS {
-        let options = json!({ "level": level, "cpu": "500ms", "memory": "16mb", "timeout": "20s" });
+        let options = json!({ "level": level, "cpu": "2s", "memory": "16mb", "timeout": "20s" });
         let sandbox = client.open(options);
         for (code, kind, line, column) in [
             (
@@ -105,6 +105,81 @@ fn run_errors_have_kind_and_place_at_each_level() {
         // The control: the same sandbox goes on.
         assert_eq!(client.run(&sandbox, "return 1")["result"], 1);
     }
+}
+
+#[test]
+fn errors_say_where_and_of_what_they_came() {
+    let server = Server::start();
+    let mut client = server.client();
+    let sandbox = client.open(json!({ "level": "thread", "files": {
+        "bad.ts": "const a = 1;\nexport const x = ( => 5", "rows.csv": "a",
+    } }));
+    let mut error = |code: &str| client.run(&sandbox, code)["error"].take();
+    let place = |error: &Value| {
+        let at = |key: &str| error[key].as_u64().unwrap_or_default();
+        let source = error["source"].as_str().unwrap_or_default();
+        format!("{source}:{}:{}", at("line"), at("column"))
+    };
+
+    let missing = error("const a: number = 1;\n\nimport { b } from './b.ts';\nb");
+    assert_eq!(place(&missing), "main.ts:3:19", "{missing}");
+    let broken = error("import { x } from './bad.ts';\nx");
+    assert_eq!(place(&broken), "guest:///bad.ts:2:20", "{broken}");
+    assert_eq!(broken["name"], "SyntaxError");
+    assert_eq!(broken.get("code"), None, "{broken}");
+    let module = error("import fs from 'node:fs';\nfs.readFileSync('rows.csv')");
+    assert_eq!(place(&module), "main.ts:2:4", "{module}");
+    assert_eq!(module["code"], "ENOENT");
+
+    for (code, text) in [
+        ("throw { a: 1, b: [2] }", "{ a: 1, b: [ 2 ] }"),
+        ("await Promise.reject([1, 'x'])", "[ 1, 'x' ]"),
+        ("throw new Map([[1, 2]])", "Map(1) { 1 => 2 }"),
+        ("throw { get a() { throw 1 } }", "{ a: [Getter] }"),
+        ("throw 'text'", "text"),
+        ("throw null", "null"),
+    ] {
+        let thrown = error(code);
+        assert_eq!(thrown["message"], text, "{code}: {thrown}");
+        assert_eq!(thrown["name"], "", "{code}: {thrown}");
+    }
+
+    let caused = error("throw new Error('out', { cause: new TypeError('in') })");
+    let stack = caused["stack"].as_str().unwrap();
+    assert!(
+        stack.contains("\nCaused by: TypeError: in\n    at main.ts:1:"),
+        "{stack}"
+    );
+    let all = error("await Promise.any([Promise.reject(new Error('first'))])");
+    assert!(
+        all["stack"].as_str().unwrap().contains("Error: first"),
+        "{all}"
+    );
+    let not_json = error("({ a: 1n })");
+    assert!(
+        !not_json["stack"].as_str().unwrap().contains("ext:"),
+        "{not_json}"
+    );
+}
+
+#[test]
+fn error_that_nothing_caught_is_in_the_console_of_its_run() {
+    let server = Server::start();
+    let mut client = server.client();
+    let mut lost = 0;
+    for level in LEVELS {
+        let sandbox = client.open(json!({ "level": level }));
+        for _ in 0..20 {
+            let outcome = client.run(&sandbox, "(async () => { throw new Error('lost') })(); 5");
+            assert_eq!(outcome["result"], 5);
+            match outcome["console"][0]["text"].as_str() {
+                Some(line) => assert!(line.starts_with("uncaught Error: lost"), "{outcome}"),
+                None => lost += 1,
+            }
+        }
+    }
+    // On a machine that is very busy a guest may be idle too late.
+    assert!(lost <= 3, "{lost} of 60");
 }
 
 #[test]
@@ -445,7 +520,7 @@ fn cancel_close_and_timeout_end_runs() {
     );
     let gone = client.call("run", json!({ "sandbox": sandbox, "code": "1" }));
     assert_eq!(gone["error"]["data"]["kind"], "no_such_sandbox");
-    let sandbox = client.open(json!({ "timeout": "50ms" }));
+    let sandbox = client.open(json!({ "timeout": "500ms" }));
     let outcome = client.run(
         &sandbox,
         "await new Promise((done) => setTimeout(done, 60_000))",

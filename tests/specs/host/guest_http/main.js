@@ -145,7 +145,7 @@ for (const isolation of ["thread", "process", "container"]) {
   await isolate.listen().catch(({ message }) => console.log(message));
 
   // Another one on the same port, which ends at a limit.
-  const next = await sandbox.createIsolate({ isolation, modules: { main }, serve: true, cpuLimitMs: 50 });
+  const next = await sandbox.createIsolate({ isolation, modules: { main }, serve: true, cpuLimitMs: 200 });
   const again = await next.listen({ port: server.addr.port });
   console.log((await fetch(`${base}/loop`)).status);
   console.log((await again.finished).split(" ")[0]);

@@ -49,10 +49,10 @@ for (const isolation of ["thread", "process", "container"]) {
   const server = await isolate.listen({
     port: 0,
     connections: 20,
-    headerTimeoutMs: 300,
-    bodyTimeoutMs: 300,
-    writeTimeoutMs: 300,
-    idleTimeoutMs: 300,
+    headerTimeoutMs: 1000,
+    bodyTimeoutMs: 1000,
+    writeTimeoutMs: 1000,
+    idleTimeoutMs: 1000,
   });
   const { port } = server.addr;
   const harmless = async () => await (await fetch(`http://127.0.0.1:${port}/`)).text();

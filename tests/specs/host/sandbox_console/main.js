@@ -5,8 +5,14 @@ const silent = await sandbox.createIsolate();
 silent.onSystem("console", () => console.log("never"));
 await silent.evaluate(code);
 const events = await sandbox.createIsolate({ console: "event" });
-events.onSystem("console", ({ level, text }) => console.log(level, JSON.stringify(text)));
+const both = Promise.withResolvers();
+let lines = 0;
+events.onSystem("console", ({ level, text }) => {
+  console.log(level, JSON.stringify(text));
+  if (++lines === 2) both.resolve();
+});
 await events.evaluate(code);
+await both.promise;
 const named = await sandbox.createIsolate({ console: "inherit", name: "guest" });
 await named.evaluate(code);
 const unnamed = await sandbox.createIsolate({ console: "inherit" });

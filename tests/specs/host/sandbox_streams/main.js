@@ -21,14 +21,14 @@ console.log(stream instanceof ReadableStream, seen);
 const failing = await worker.call("failing");
 await new Response(failing).text().catch((error) => console.log(error.name, error.message));
 let pulled = 0;
-let cancelled;
+const cancelled = Promise.withResolvers();
 const endless = new ReadableStream({
   pull(controller) {
     pulled++;
     controller.enqueue("x");
   },
   cancel(reason) {
-    cancelled = String(reason?.message ?? reason);
+    cancelled.resolve(String(reason?.message ?? reason));
   },
 }, { highWaterMark: 0 });
 worker.execute(`NETWORK.on("endless", async (stream) => {
@@ -41,6 +41,6 @@ worker.execute(`NETWORK.on("endless", async (stream) => {
 const done = new Promise((resolve) => worker.on("done", resolve));
 worker.send("endless", endless);
 await done;
-await new Promise((resolve) => setTimeout(resolve, 10));
-console.log(pulled < 5, cancelled);
+const reason = await cancelled.promise;
+console.log(pulled < 5, reason);
 sandbox.shutdown();

@@ -5,14 +5,16 @@ worker.onSystem("error", ({ name, message, line, column }) => console.log("error
 worker.onSystem("terminated", (event) => {
   console.log("terminated", event.reason, event.cpuMs >= 100, event.memoryMb > 0, event.detail);
 });
-worker.onSystem("destroyed", ({ reason }) => console.log("destroyed", reason));
+const destroyed = new Promise((resolve) =>
+  worker.onSystem("destroyed", ({ reason }) => resolve(console.log("destroyed", reason)))
+);
 worker.on("terminated", () => console.log("forged, and only an event of the guest"));
 worker.execute("NETWORK.send('terminated', {});\nthrow new TypeError('not caught')");
 await worker.evaluate("1");
 const pending = worker.evaluate("new Promise(() => {})").catch((error) => `rejected ${error.message}`);
 worker.execute("for (;;);");
 const rejected = await pending;
-await new Promise((resolve) => setTimeout(resolve, 20));
+await destroyed;
 console.log(rejected);
 console.log(worker.destroyed, String(worker), sandbox.isolateCount());
 for (const use of [() => worker.send("x"), () => worker.execute("1"), () => worker.stats()]) {
@@ -32,6 +34,5 @@ try {
 const late = await sandbox.createIsolate();
 late.destroy();
 late.destroy();
-late.onSystem("destroyed", ({ reason }) => console.log("late", reason));
-await new Promise((resolve) => setTimeout(resolve, 20));
+await new Promise((resolve) => late.onSystem("destroyed", ({ reason }) => resolve(console.log("late", reason))));
 sandbox.shutdown();

@@ -3,6 +3,6 @@
 import { attack } from "../attack.js";
 
 await attack({
-  hostile: `setInterval(() => { const until = Date.now() + 2000; while (Date.now() < until); }, 1)`,
+  hostile: `setInterval(() => { const until = Date.now() + 60_000; while (Date.now() < until); }, 1)`,
   harmless: `setTimeout(() => {}, 1)`,
 });

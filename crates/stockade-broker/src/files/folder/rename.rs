@@ -9,7 +9,7 @@ use super::write::{make_one, sync};
 use super::{Folder, WriteOptions};
 use crate::audit::Reason;
 use crate::files::error::{FileError, Misfit};
-use crate::files::path::{GuestPath, MOST_DEPTH};
+use crate::files::path::{GuestPath, MOST_PATH_NAMES};
 
 /// Moves `from` to `to`. A file takes the place of a file, a folder that of an empty folder.
 pub(super) fn rename(
@@ -48,7 +48,7 @@ pub(super) fn rename(
             .open_dir(from_name)
             .map_err(|error| fail("opening", error))?;
         let height = height(&opened).map_err(|error| fail("looking at", error))?;
-        if to.depth() + height > MOST_DEPTH {
+        if to.depth() + height > MOST_PATH_NAMES {
             return Err(folder.refuse(to.as_str(), Reason::Path));
         }
     }
@@ -94,7 +94,7 @@ fn height(folder: &Dir) -> io::Result<usize> {
             let entry = entry?;
             highest = highest.max(depth);
             if entry.file_type()?.is_dir() {
-                if depth > MOST_DEPTH {
+                if depth > MOST_PATH_NAMES {
                     return Ok(depth);
                 }
                 left.push((entry.open_dir()?, depth + 1));

@@ -194,7 +194,7 @@ mod linux {
 
     use super::super::{Folder, MOST_LOOKED_AT};
     use super::*;
-    use crate::files::path::{MOST_DEPTH, is_name};
+    use crate::files::path::{MOST_PATH_NAMES, is_name};
 
     /// The kernel's reports, for all granted folders of a broker. Begins with the first watch.
     #[derive(Default)]
@@ -326,7 +326,7 @@ mod linux {
                 };
                 // Watched before it is listed, so that nothing falls in between.
                 self.place(&opened, &path, changes, folder)?;
-                if !changes.recursive || path.split('/').count() >= MOST_DEPTH {
+                if !changes.recursive || path.split('/').count() >= MOST_PATH_NAMES {
                     continue;
                 }
                 for entry in opened.entries()?.take(MOST_LOOKED_AT) {

@@ -149,7 +149,7 @@ impl Refusal {
         }
     }
 
-    /// As a server answers a command that failed.
+    /// The refusal as a server answers a command that failed.
     pub(crate) fn body(&self) -> Vec<u8> {
         Writer::new()
             .double("ok", 0.0)

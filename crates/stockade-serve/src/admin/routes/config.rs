@@ -56,6 +56,8 @@ pub(crate) struct Finding {
     /// The keys that lead there.
     path: String,
     what: String,
+    /// The nearest right key or word, if there is one that is similar.
+    nearest: Option<String>,
     /// What is allowed, or how to mend it.
     allowed: Option<String>,
 }
@@ -134,6 +136,7 @@ impl Finding {
             column: diagnostic.column,
             path: diagnostic.path,
             what: diagnostic.what,
+            nearest: diagnostic.nearest,
             allowed: diagnostic.allowed,
         }
     }

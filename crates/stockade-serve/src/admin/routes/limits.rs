@@ -283,7 +283,7 @@ pub(crate) async fn reset(
     let is_number = counter.len() == 16 && counter.bytes().all(|byte| byte.is_ascii_hexdigit());
     let number = u64::from_str_radix(&counter, 16).ok();
     let number = number.filter(|_| is_number).ok_or_else(|| {
-        let detail = format!("{counter:?} is not the id of a counter: GET /v1/limits has them");
+        let detail = format!("{counter:?} is not the id of a counter: `stockade limits show` and GET /v1/limits have them");
         ApiError::not_found(detail)
     })?;
     let running = admin.running.load_full();

@@ -23,6 +23,10 @@ pub(crate) struct ServerStatus {
     uptime_seconds: u64,
     /// The configuration file.
     config_path: String,
+    /// The last reload, if it was refused: the configuration before it stays in use. Null if it was not.
+    refused_reload: Option<RefusedReloadStatus>,
+    /// Whether the last write to the shared state succeeded; null where there is none.
+    state_writable: Option<bool>,
     listeners: Vec<ListenerStatus>,
     instances: InstanceCounts,
     /// Open connections of clients.
@@ -33,6 +37,14 @@ pub(crate) struct ServerStatus {
     websockets: usize,
     /// The audit log; null where there is none.
     audit: Option<AuditLogStatus>,
+}
+
+/// A reload that was refused.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RefusedReloadStatus {
+    #[schema(format = DateTime)]
+    at: String,
+    why: String,
 }
 
 /// Where clients connect.
@@ -87,6 +99,8 @@ pub(crate) async fn show(State(admin): State<Arc<Admin>>) -> Json<ServerStatus> 
         dropped: audit.dropped,
         failing: audit.failing,
     });
+    let refused = admin.metrics.process.refused_reload();
+    let store = running.as_ref().and_then(|running| running.store.as_ref());
     let uptime = SystemTime::now().duration_since(admin.started);
     Json(ServerStatus {
         version: env!("CARGO_PKG_VERSION"),
@@ -97,6 +111,11 @@ pub(crate) async fn show(State(admin): State<Arc<Admin>>) -> Json<ServerStatus> 
         started: humantime::format_rfc3339_seconds(admin.started).to_string(),
         uptime_seconds: uptime.unwrap_or_default().as_secs(),
         config_path: admin.config_path.display().to_string(),
+        refused_reload: refused.map(|refused| RefusedReloadStatus {
+            at: humantime::format_rfc3339_seconds(refused.at).to_string(),
+            why: refused.why,
+        }),
+        state_writable: store.map(|store| store.stats().writable),
         listeners: admin
             .gateway
             .addresses()

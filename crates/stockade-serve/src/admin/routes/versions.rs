@@ -78,10 +78,20 @@ pub(crate) struct Version {
     percent: u8,
 }
 
+/// The version `file`: the code that the configuration names.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct FileVersion {
+    /// The path of the code.
+    code: String,
+    /// Its share of the requests of the instance; 0 where it gets none.
+    percent: u8,
+}
+
 /// The versions of an instance.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Versions {
-    /// From the latest to the oldest.
+    file: FileVersion,
+    /// Those that were uploaded, from the latest to the oldest. None where the configuration has no key `deployments`.
     versions: Vec<Version>,
 }
 
@@ -100,11 +110,15 @@ impl From<DeployError> for ApiError {
     }
 }
 
+/// The share of the requests that a version gets.
+fn percent(version: &VersionRef, deployment: &Deployment) -> u8 {
+    let mut shares = deployment.traffic.iter();
+    let share = shares.find(|share| share.version == *version);
+    share.map_or(0, |share| share.percent)
+}
+
 impl Version {
     fn new(id: &VersionId, record: VersionRecord, deployment: &Deployment) -> Self {
-        let this = VersionRef::Uploaded(id.clone());
-        let mut shares = deployment.traffic.iter();
-        let share = shares.find(|share| share.version == this);
         Self {
             version: id.to_string(),
             digest: record.digest,
@@ -114,25 +128,34 @@ impl Version {
             message: record.message,
             files: record.files,
             bytes: record.bytes,
-            percent: share.map_or(0, |share| share.percent),
+            percent: percent(&VersionRef::Uploaded(id.clone()), deployment),
         }
     }
 }
 
 /// The store of an instance that has code.
 pub(crate) fn store_of(admin: &Admin, instance: &str) -> Result<Arc<DeploymentStore>, ApiError> {
-    let site = admin.site(instance)?;
-    if site.config.code.is_none() {
-        return Err(ApiError::conflict(format!(
-            "the instance {instance:?} has no code"
-        )));
-    }
-    let running = admin.running.load_full();
-    let is_on = running.is_some_and(|running| running.config.deployments.is_some());
-    let store = admin.deployments.get().filter(|_| is_on);
-    store.map(Arc::clone).ok_or_else(|| {
+    code_of(admin, instance)?;
+    store(admin).ok_or_else(|| {
         ApiError::conflict("the server takes no code: the configuration has no key `deployments`")
     })
+}
+
+/// The store, if the configuration has one.
+fn store(admin: &Admin) -> Option<Arc<DeploymentStore>> {
+    let running = admin.running.load_full()?;
+    let store = admin.deployments.get();
+    store
+        .filter(|_| running.config.deployments.is_some())
+        .map(Arc::clone)
+}
+
+/// The path of the code that the configuration names for an instance.
+fn code_of(admin: &Admin, instance: &str) -> Result<String, ApiError> {
+    let site = admin.site(instance)?;
+    let code = site.config.code.as_ref().map(|path| path.display());
+    let code = code.map(|path| path.to_string());
+    code.ok_or_else(|| ApiError::conflict(format!("the instance {instance:?} has no code")))
 }
 
 /// Does what may wait for the disk.
@@ -144,7 +167,7 @@ pub(crate) async fn in_store<T: Send + 'static>(
     working.await.map_err(|error| ApiError::internal(&error))?
 }
 
-/// List the versions of an instance.
+/// List the versions of an instance: the code that the configuration names, and what was uploaded.
 #[utoipa::path(get, path = "/v1/instances/{instance}/versions", tag = "deployments",
     params(("instance" = String, Path, description = "The name of the instance")),
     responses((status = 200, description = "All versions that are kept", body = Versions)))]
@@ -152,15 +175,26 @@ pub(crate) async fn list(
     State(admin): State<Arc<Admin>>,
     Path(instance): Path<String>,
 ) -> Result<Json<Versions>, ApiError> {
-    let store = store_of(&admin, &instance)?;
+    let code = code_of(&admin, &instance)?;
+    // Without a store, no instance has a deployment.
+    let Some(store) = store(&admin) else {
+        let percent = percent(&VersionRef::File, &Deployment::default());
+        return Ok(Json(Versions {
+            file: FileVersion { code, percent },
+            versions: Vec::new(),
+        }));
+    };
     let listing = in_store(store, move |store| {
         let deployment = store.deployment(&instance)?;
         let versions = store.versions(&instance)?.into_iter();
         let versions = versions.map(|(id, record)| Version::new(&id, record, &deployment));
-        Ok(versions.collect())
+        let percent = percent(&VersionRef::File, &deployment);
+        Ok(Versions {
+            file: FileVersion { code, percent },
+            versions: versions.collect(),
+        })
     });
-    let versions = listing.await?;
-    Ok(Json(Versions { versions }))
+    listing.await.map(Json)
 }
 
 /// Show a version.
@@ -292,7 +326,7 @@ impl Received {
         })
     }
 
-    /// Its files. The place is held until they are no longer needed.
+    /// The files of an archive. The place is held until they are no longer needed.
     fn unpack(self, most: u64) -> Result<(Bundle, SemaphorePermit<'static>), ApiError> {
         let Self {
             format,

@@ -307,6 +307,9 @@ pub(super) fn cases() -> Vec<Case> {
         change("rate_limits", json!([limit()])),
         change("defaults.rate_limits", json!([limit()])),
         change("instances.web.rate_limits", json!([limit()])),
+        change("defaults.rate_limit_headers", json!("none")).with("rate_limits", json!([limit()])),
+        change("instances.web.rate_limit_headers", json!("all"))
+            .with("instances.web.rate_limits", json!([limit()])),
         of_limit("by", json!("key")),
         of_limit("requests", json!("5/h")),
         of_limit("burst", json!(7)),

@@ -1,5 +1,8 @@
 //! What single operations do.
 
+use futures_util::FutureExt;
+use tokio::task::unconstrained;
+
 use super::*;
 use crate::{Kind, List, MAX_OPERATIONS, Page};
 
@@ -334,4 +337,32 @@ async fn list_in_pages_gives_each_key_once() {
         }
         assert_eq!(seen, expected);
     }
+}
+
+#[tokio::test]
+async fn answers_that_nobody_takes_are_bounded_and_hold_up_no_other_keyspace() {
+    let bench = Bench::new();
+    let greedy = bench.keyspace("greedy").await;
+    let value = Value::text(&"v".repeat(Limits::default().value_bytes));
+    greedy.put(key("k"), value, None).await.unwrap();
+    let ask = || greedy.read(vec![key("k")]).fuse();
+    let (mut reads, last): (Vec<_>, _) = ((0..500).map(|_| ask()).collect(), ask());
+    // Each is asked for its answer once, which it has not yet as a rule.
+    for read in &mut reads {
+        drop(unconstrained(read).now_or_never());
+    }
+    let other = bench.keyspace("other").await;
+    write(&other, "k", "1").await;
+    assert_eq!(text(&other.get(key("k")).await.unwrap()), "1");
+    while bench.store.stats().pending_reads > 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut answered = 0;
+    for read in &mut reads {
+        answered += usize::from(unconstrained(read).now_or_never().is_some());
+    }
+    assert!(answered <= 64, "{answered} answers of 1 MiB waited");
+    drop(reads);
+    // The first ones have given their room back.
+    assert!(last.await.unwrap().first().is_some_and(Option::is_some));
 }

@@ -52,7 +52,7 @@ pub(super) struct Failure {
 }
 
 impl Trial {
-    /// As a user would ask for it.
+    /// The level as a user asks for it.
     pub(super) fn name(&self) -> String {
         let mut name = self.isolation.name().to_owned();
         if self.wx == Wx::Strict {

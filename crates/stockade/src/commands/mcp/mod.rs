@@ -20,8 +20,9 @@ use stockade_mcp::{
 
 use self::isolates::Isolates;
 use super::callers::CallerArgs;
+use super::file::read_text;
 use super::guest::{Level, Refusal, interrupted};
-use super::units::{bytes, duration, limit_of_memory};
+use super::units::{address, bytes, duration, limit_of_memory};
 use super::{exit, output};
 use crate::version::VERSION;
 
@@ -55,11 +56,12 @@ pub(crate) struct McpArgs {
     config: Option<PathBuf>,
 
     /// Listen here for clients over HTTP, in place of standard input and output
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     listen: Option<SocketAddr>,
 
-    /// Connect to the upstream servers, print what they offer, and exit
-    #[arg(long, requires = "config", conflicts_with = "listen")]
+    /// Connect to the upstream servers, print what they offer, and exit. With --listen, nothing listens, and keys or tokens
+    /// are read
+    #[arg(long, requires = "config")]
     check: bool,
 
     #[command(flatten)]
@@ -181,7 +183,9 @@ impl McpArgs {
     fn http(&self) -> Result<(HttpOptions, Option<Quotas>), Refusal> {
         if self.callers.keys.is_some() && self.listen.is_none() {
             return Err(Refusal(
-                "--keys is for clients over HTTP\n  fix: give --listen too".to_owned(),
+                "--keys is for clients over HTTP, and there is no --listen\n  \
+                 fix: give the address too, as --listen 127.0.0.1:7030; --check tries both and listens nowhere"
+                    .to_owned(),
                 exit::USAGE,
             ));
         }
@@ -242,13 +246,7 @@ impl McpArgs {
 
 /// The tokens of a file. They are in no message.
 fn tokens(path: &Path) -> Result<Vec<Token>, Refusal> {
-    let size = std::fs::metadata(path).map(|file| file.len());
-    let text = size.and_then(|size| match size <= TOKEN_FILE_BYTES {
-        true => std::fs::read_to_string(path),
-        false => Err(std::io::Error::other(format!(
-            "it is larger than {TOKEN_FILE_BYTES} bytes"
-        ))),
-    });
+    let text = read_text(path, TOKEN_FILE_BYTES);
     let text = text.map_err(|error| usage(&format!("cannot read {}: {error}", path.display())))?;
     let lines: Vec<&str> = text
         .lines()

@@ -85,7 +85,7 @@ struct Opened {
     /// Where all runs share an isolate.
     session: Option<Arc<Session>>,
     closed: CancellationToken,
-    /// Of the sandboxes, and of the isolates that are kept ready.
+    /// The parts of the sandboxes, and of the isolates that are kept ready.
     _parts: [Part; 2],
 }
 

@@ -40,7 +40,7 @@ pub(super) struct Lines {
     codec: LinesCodec,
     share: Arc<Share>,
     peer: Peer,
-    /// Of a long line.
+    /// The part of a long line.
     part: Option<Part>,
 }
 

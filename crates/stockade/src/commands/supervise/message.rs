@@ -4,6 +4,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
+use stockade_limits::without_value;
 
 /// Bytes of an id of a client.
 const MAX_ID_BYTES: usize = 256;
@@ -78,7 +79,7 @@ pub(super) fn read(line: &str) -> Result<Incoming, Fault> {
     let envelope: Envelope = serde_json::from_str(line).map_err(|error| {
         // A line that is JSON of another form is another error.
         match serde_json::from_str::<IgnoredAny>(line) {
-            Ok(_) => Fault::invalid_request(&error.to_string()),
+            Ok(_) => Fault::invalid_request(&without_value(&error)),
             Err(error) => Fault::new(Kind::Parse, format!("the line is not JSON: {error}")),
         }
     })?;

@@ -8,10 +8,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::shares::{Part, Peer, Share};
 
 /// Messages that wait for a client to read, and their bytes.
-const MAX_WAITING: usize = 256;
+const MAX_WAITING_MESSAGES: usize = 256;
 const MAX_WAITING_BYTES: u32 = 32 << 20;
 
-/// Its place among the bytes that wait for this client, and for all.
+/// A message's place among the bytes that wait for this client, and for all.
 type Place = (OwnedSemaphorePermit, Option<Part>);
 
 /// A line, and its place.
@@ -31,7 +31,7 @@ pub(super) struct Gone;
 
 impl Outbox {
     pub(super) fn new(share: Arc<Share>, peer: Peer) -> (Self, mpsc::Receiver<Line>) {
-        let (lines, waiting) = mpsc::channel(MAX_WAITING);
+        let (lines, waiting) = mpsc::channel(MAX_WAITING_MESSAGES);
         let bytes = Arc::new(Semaphore::new(MAX_WAITING_BYTES as usize));
         let outbox = Self {
             lines,

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use stockade::run::{Files, MAX_FILE_BYTES, Options, Tool};
 use stockade::{Grants, Isolation};
 use stockade_config::{size, time};
+use stockade_limits::without_value;
 
 use super::message::{Fault, Kind};
 
@@ -120,7 +121,9 @@ pub(super) fn read<T: DeserializeOwned>(params: Option<&RawValue>) -> Result<T, 
     if !json.starts_with('{') {
         return Err(invalid("params: expected an object"));
     }
-    serde_json::from_str(json).map_err(|error| invalid(format!("params: {error}")))
+    // They have variables of the guest's environment, and grants with their secrets.
+    serde_json::from_str(json)
+        .map_err(|error| invalid(format!("params: {}", without_value(&error))))
 }
 
 /// Bytes, `None` for 0.
@@ -267,6 +270,26 @@ mod tests {
         assert_eq!(options.prelude.as_deref(), Some("let a: 1"));
         assert!(options.tools.contains_key("add"));
         assert_eq!(options.grants.kinds()["N"], "dns");
+    }
+
+    #[test]
+    fn open_errors_have_no_value() {
+        for json in [
+            r#"{"env":["TOKEN=hunter2"]}"#,
+            r#"{"env":"hunter2"}"#,
+            r#"{"prelude":["hunter2"]}"#,
+            r#"{"pool":"hunter2"}"#,
+            r#"{"level":{"hunter2":1}}"#,
+        ] {
+            let Err(fault) = open(json) else {
+                panic!("{json} was taken")
+            };
+            assert!(
+                !fault.message.contains("hunter2"),
+                "{json}: {}",
+                fault.message
+            );
+        }
     }
 
     #[test]

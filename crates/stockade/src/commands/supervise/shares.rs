@@ -37,7 +37,7 @@ struct Used {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Exhausted {
     pub(super) limit: usize,
-    /// Of whom.
+    /// Whose share is used up.
     pub(super) whose: &'static str,
 }
 

@@ -40,7 +40,7 @@ pub(super) enum SocketError {
     /// The system refuses.
     #[error("cannot listen on {path}: {what}: {error}")]
     System {
-        /// Of the socket.
+        /// The path of the socket.
         path: String,
         /// What failed.
         what: &'static str,
@@ -63,7 +63,7 @@ pub(super) fn default_path() -> Result<PathBuf, Refusal> {
 pub(super) struct Socket {
     listener: UnixListener,
     path: PathBuf,
-    /// Of the socket's file: another one at this path is not ours to remove.
+    /// The inode of the socket's file: another file at this path is not ours to remove.
     inode: u64,
 }
 

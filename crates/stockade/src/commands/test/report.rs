@@ -14,8 +14,8 @@ use super::super::style::Style;
 use super::super::{exit, output};
 
 /// Bytes of a message, a stack or a diff, and of a name.
-const MAX_TEXT: usize = 16 << 10;
-const MAX_NAME: usize = 512;
+const MAX_TEXT_BYTES: usize = 16 << 10;
+const MAX_NAME_BYTES: usize = 512;
 
 /// Frames of a stack.
 const MAX_FRAMES: usize = 10;
@@ -84,10 +84,10 @@ impl TestError {
                 break;
             }
         }
-        self.stack = harmless(&kept.join("\n"), MAX_TEXT);
-        self.message = harmless(&self.message, MAX_TEXT);
-        self.diff = self.diff.map(|diff| harmless(&diff, MAX_TEXT));
-        self.excerpt = first.map(|lines| harmless(&lines, MAX_TEXT));
+        self.stack = harmless(&kept.join("\n"), MAX_TEXT_BYTES);
+        self.message = harmless(&self.message, MAX_TEXT_BYTES);
+        self.diff = self.diff.map(|diff| harmless(&diff, MAX_TEXT_BYTES));
+        self.excerpt = first.map(|lines| harmless(&lines, MAX_TEXT_BYTES));
         self
     }
 }
@@ -163,7 +163,7 @@ impl Reporter {
 
     /// A file begins.
     pub(super) fn begin(&mut self, file: &str) {
-        let file = harmless_line(file, MAX_NAME);
+        let file = harmless_line(file, MAX_NAME_BYTES);
         match self.form {
             Form::People => output::say(&self.style.name(&file)),
             Form::Tap => output::say(&format!("# {file}")),
@@ -184,7 +184,7 @@ impl Reporter {
     /// The file, or the rest of it, did not run.
     pub(super) fn file_failed(&mut self, why: &str) {
         self.failed_files += 1;
-        let why = harmless(why, MAX_TEXT);
+        let why = harmless(why, MAX_TEXT_BYTES);
         match self.form {
             Form::People => {
                 let text = indented(&why, "       ");
@@ -210,7 +210,7 @@ impl Reporter {
 
     /// A test ended.
     pub(super) fn test(&mut self, name: &str, outcome: Outcome, took: Duration) {
-        let name = harmless_line(name, MAX_NAME);
+        let name = harmless_line(name, MAX_NAME_BYTES);
         let ms = (took.as_secs_f64() * 1e4).round() / 10.0;
         let (word, error) = match outcome {
             Outcome::Passed => ("passed", None),
@@ -313,7 +313,10 @@ impl Reporter {
                         .map(|(n, what)| format!("{n} {what}")),
                 );
                 let took = self.began.elapsed().as_millis();
-                let line = format!("{} in {took} ms", parts.join(", "));
+                let line = match is_good && !has_run && self.left_out == 0 {
+                    true => "there is no test in these files".to_owned(),
+                    false => format!("{} in {took} ms", parts.join(", ")),
+                };
                 let line = if is_good {
                     self.style.good(&line)
                 } else {

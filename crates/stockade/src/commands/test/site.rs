@@ -9,8 +9,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use stockade_protocol::harmless;
 
 /// Bytes of a line of the server, and of its messages.
-const MAX_LINE: u64 = 4096;
-const MAX_MESSAGES: u64 = 16 << 10;
+const MAX_LINE_BYTES: u64 = 4096;
+const MAX_MESSAGE_BYTES: u64 = 16 << 10;
 
 /// A site that runs until it is dropped.
 pub(super) struct TestSite {
@@ -64,7 +64,7 @@ impl TestSite {
                 let mut part = [0; 4096];
                 while let Ok(read @ 1..) = messages.read(&mut part) {
                     let mut kept = kept.lock();
-                    let room = (MAX_MESSAGES as usize).saturating_sub(kept.len());
+                    let room = (MAX_MESSAGE_BYTES as usize).saturating_sub(kept.len());
                     kept.extend_from_slice(part.get(..read.min(room)).unwrap_or_default());
                 }
             });
@@ -79,7 +79,7 @@ impl TestSite {
                 std::mem::take(&mut *first.lock())
             });
             let said = String::from_utf8_lossy(&said).into_owned();
-            return Err(failed(&harmless(said.trim(), MAX_MESSAGES as usize)));
+            return Err(failed(&harmless(said.trim(), MAX_MESSAGE_BYTES as usize)));
         };
         std::thread::spawn(move || {
             let _ = lines.map(|mut lines| std::io::copy(&mut lines, &mut std::io::sink()));
@@ -110,7 +110,11 @@ impl Drop for TestSite {
 fn port_of(lines: &mut BufReader<std::process::ChildStdout>) -> Option<u16> {
     loop {
         let mut line = String::new();
-        let read = lines.by_ref().take(MAX_LINE).read_line(&mut line).ok()?;
+        let read = lines
+            .by_ref()
+            .take(MAX_LINE_BYTES)
+            .read_line(&mut line)
+            .ok()?;
         if read == 0 {
             return None;
         }
