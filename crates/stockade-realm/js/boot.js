@@ -27,6 +27,7 @@ const {
   TypeError,
 } = primordials;
 const {
+  op_drain_pending_rejections,
   op_guest_reply,
   op_guest_settings,
   op_guest_uncaught,
@@ -244,9 +245,19 @@ function encodeResult(result) {
   throw new TypeError(`the result is not JSON: ${why}; return text, numbers, lists and plain objects`);
 }
 
+// Reports what was rejected until now and nothing waits for. The engine would do it at the end of the turn, behind a reply that
+// ends the run.
+function reportRejections() {
+  const rejections = op_drain_pending_rejections();
+  if (rejections === undefined) return;
+  // Each with its promise, its reason and its asynchronous context.
+  for (let i = 0; i < rejections.length; i += 3) onUnhandledRejection(rejections[i], rejections[i + 1]);
+}
+
 // Replies to `evaluate` and `call`; `answering` is the call of another site that it replies to.
 function reply(id, value, answering = undefined) {
   const done = (result) => {
+    if (runs) reportRejections();
     let json;
     try {
       if (answering !== undefined) json = answering.encode(result);
@@ -260,6 +271,7 @@ function reply(id, value, answering = undefined) {
     answering?.over();
   };
   const failed = (error) => {
+    if (runs) reportRejections();
     op_guest_reply(id, false, "", false, error);
     answering?.over();
   };

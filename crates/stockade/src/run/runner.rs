@@ -22,7 +22,7 @@ use super::outcome::{ErrorKind, MAX_JSON_DEPTH, Outcome, RunError, RunUsage, one
 use super::prelude::Prelude;
 use super::refused::Refusals;
 use super::reply::{TakeEvents, Waited, reply};
-use crate::isolate::{Isolate, Next, refuse_socket, reject};
+use crate::isolate::{Isolate, refuse_socket, reject};
 use crate::{Handle, Sandbox};
 
 /// The key of `env` that has an isolate run code for a result. Read by `stockade_realm/network.js`; no key of a user begins
@@ -31,9 +31,6 @@ const RUN: &str = "\0run";
 
 /// The method of the request that calling a tool is, before its name.
 const TOOL: &str = "tool:";
-
-/// How long a run whose guest is not idle waits behind its result. A guest that has nothing left to do is idle at once.
-const LAST_TURN: Duration = Duration::from_millis(5);
 
 /// How often the CPU time of a run in a session is compared with its limit. One activation is limited exactly.
 const CPU_CHECK: Duration = Duration::from_millis(20);
@@ -161,9 +158,7 @@ impl Runner {
             running
                 .prepare(&mut isolate, self.0.prelude.is_some())
                 .await?;
-            let result = running.evaluate(&mut isolate, code).await;
-            running.last_turn(&mut isolate).await;
-            result
+            running.evaluate(&mut isolate, code).await
         };
         let result = bounded(&run, began, until, evaluated).await;
         running.outcome(result, &isolate.handle(), false)
@@ -531,19 +526,6 @@ impl<'r> Running<'r> {
                 "the guest has nothing left to do, and its promise is still open",
             )),
         }
-    }
-
-    /// Takes what the runtime reports behind the result: an error that nothing caught in the same turn.
-    async fn last_turn(&mut self, isolate: &mut Isolate) {
-        let handle = isolate.handle();
-        let reported = async {
-            while let Next::Event(event) = isolate.next_or_idle().await {
-                if let Event::Uncaught(_) | Event::Console { .. } = event {
-                    let Ok(()) = self.take(handle.clone(), event).await;
-                }
-            }
-        };
-        let _ = tokio::time::timeout(LAST_TURN, reported).await;
     }
 
     async fn console(&mut self, level: ConsoleLevel, piece: &str) {
