@@ -234,9 +234,9 @@ pub(crate) fn op_guest_console_piece(
     Ok(())
 }
 
-/// Calls a method of the console, and with the array that it gives the engine's method, which sends debuggers what they show. Arguments: the
-/// method, the engine's method, and those of the guest. The engine reports the innermost JavaScript as the place of a call, so
-/// that no script of the realm may be between the guest and this.
+/// Calls a method of the console, and with the array that it gives the engine's method, which sends debuggers what they
+/// show. Arguments: the method, the engine's method, and those of the guest. The engine reports the innermost JavaScript as
+/// the place of a call, so no script of the realm may be between the guest and this function.
 #[op2(reentrant)]
 pub(crate) fn op_guest_console_call<'s>(
     scope: &mut v8::PinScope<'s, '_>,

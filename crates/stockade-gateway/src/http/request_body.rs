@@ -29,7 +29,7 @@ use crate::rejection::Rejection;
 pub(crate) struct BodyProgress {
     bytes: AtomicU64,
     fault: Mutex<Option<BodyFault>>,
-    /// Of a request on HTTP/2.
+    /// The rest of a body on HTTP/2 that nobody reads.
     pub(crate) unread: UnreadBody,
 }
 

@@ -256,7 +256,7 @@ async fn guest_that_asks_with_much_while_much_waits_is_refused() {
             Received::Answer(_, result) => received.send(result.unwrap_err().message).unwrap(),
             _ => {}
         }),
-        Arc::new(Never),
+        Arc::new(Silent(None)),
         |options| options.limits.buffered = 1_000_000,
     );
     assert_eq!(site.read(get("/")).await.1, "asked");
@@ -291,7 +291,7 @@ async fn guest_that_handles_nothing_has_large_answers_refused() {
             Received::Answer(id, result) if id <= CALLS => received.send(result).unwrap(),
             _ => {}
         }),
-        Arc::new(Large(called)),
+        Arc::new(Silent(Some(Arc::new(Large(called))))),
         |options| options.limits.buffered = 1_000_000,
     );
     let response = site.read(get("/"));
@@ -332,7 +332,10 @@ impl Capability for Large {
     }
 }
 
-impl Services for Large {
+/// Has a capability, if any, and never answers a fetch.
+struct Silent(Option<Arc<dyn Capability>>);
+
+impl Services for Silent {
     fn fetch(&self, _: Request<Body>) -> BoxFuture<'static, Result<Response<Body>, GuestError>> {
         Box::pin(std::future::pending())
     }
@@ -346,30 +349,7 @@ impl Services for Large {
     }
 
     fn capability(&self, _: &str) -> Option<Arc<dyn Capability>> {
-        Some(Arc::new(Self(self.0.clone())))
-    }
-
-    fn ended(&self, _: &Owner) {}
-}
-
-/// Never answers.
-struct Never;
-
-impl Services for Never {
-    fn fetch(&self, _: Request<Body>) -> BoxFuture<'static, Result<Response<Body>, GuestError>> {
-        Box::pin(std::future::pending())
-    }
-
-    fn websocket(
-        &self,
-        _: String,
-        _: Vec<String>,
-    ) -> BoxFuture<'static, Result<UpstreamSocket, GuestError>> {
-        Box::pin(std::future::pending())
-    }
-
-    fn capability(&self, _: &str) -> Option<Arc<dyn Capability>> {
-        None
+        self.0.clone()
     }
 
     fn ended(&self, _: &Owner) {}

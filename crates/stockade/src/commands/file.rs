@@ -12,10 +12,10 @@ pub(super) fn read_bytes(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     bounded(File::open(path)?, most)
 }
 
-/// The same, as text.
+/// The text of a file or a pipe of at most `most` bytes.
 ///
 /// # Errors
-/// The same, and when it is not UTF-8.
+/// Those of [`read_bytes`], and when it is not UTF-8.
 pub(super) fn read_text(path: &Path, most: u64) -> io::Result<String> {
     as_text(read_bytes(path, most)?)
 }

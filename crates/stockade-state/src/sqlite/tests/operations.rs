@@ -347,7 +347,7 @@ async fn answers_that_nobody_takes_are_bounded_and_hold_up_no_other_keyspace() {
     greedy.put(key("k"), value, None).await.unwrap();
     let ask = || greedy.read(vec![key("k")]).fuse();
     let (mut reads, last): (Vec<_>, _) = ((0..500).map(|_| ask()).collect(), ask());
-    // Each is asked for its answer once, which it has not yet as a rule.
+    // Each future is polled once, so that all reads are asked for.
     for read in &mut reads {
         drop(unconstrained(read).now_or_never());
     }
